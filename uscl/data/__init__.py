@@ -1,0 +1,1 @@
+"""Frames on disk to tensors: the dataset format, the phantom, splits, temporal pairs, batches and augmentation."""

@@ -1,0 +1,1 @@
+"""How real ultrasound becomes a dataset: clips from video and DICOM files, labels from image and mask pairs."""

@@ -1,0 +1,256 @@
+"""What comes out of `uscl`, as frozen values: manifests, metric points, case rows, cell results, trial events.
+
+Nothing here computes; every value turns into JSON and back, so that the store, the tracker and the report
+read the same record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, TypeAlias
+
+Metrics: TypeAlias = Mapping[str, float]
+"""Measurements by name; slashes name measurements: `val/dsc/cortex`."""
+
+STAGE_KINDS = ("encoder", "decoder", "finetune", "evaluate")
+"""The links of a trial's chain, in order; `evaluate` occurs twice, for the validation and the test split."""
+
+
+class Outcome(StrEnum):
+    """How a stage or a cell ended. DIVERGED is a result (a non-finite loss), not an error."""
+
+    DONE = "done"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True, slots=True)
+class StageRef:
+    """Where one stage output lives: its kind and its content key (64 hex digits)."""
+
+    kind: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.key[:10]}"
+
+
+@dataclass(frozen=True, slots=True)
+class ParentRef:
+    """The exact parent a stage was trained on: its key, winning attempt and the sha256 of its weights."""
+
+    kind: str
+    key: str
+    attempt: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricPoint:
+    """Measurements at one optimiser step of one stage (`encoder/loss`, `finetune/dice`, ...)."""
+
+    step: int
+    values: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class StageManifest:
+    """What a published stage is: its files with their sha256, what it read, how it ended, where it ran."""
+
+    kind: str
+    key: str
+    attempt: str
+    outcome: Outcome
+    files: Mapping[str, str]
+    """File name in the attempt's folder -> sha256 (hex)."""
+    parent: ParentRef | None
+    inputs: Mapping[str, Any]
+    """The inputs value of the stage, as JSON: exactly what the key was made of."""
+    metrics: Metrics
+    """Final measurements; for `evaluate` the aggregated `val/...` or `test/...`."""
+    flags: tuple[str, ...]
+    """Warnings that belong beside a result: `collapsed`."""
+    provenance: Mapping[str, Any]
+    """Versions, git revision, device, seconds, frames_per_s, host, finish time."""
+
+    @property
+    def ref(self) -> StageRef:
+        """The stage this manifest belongs to."""
+        return StageRef(self.kind, self.key)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; `from_json` is its inverse."""
+        return dataclasses.asdict(self) | {"outcome": str(self.outcome), "flags": list(self.flags)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> StageManifest:
+        """Read what `to_json` wrote. KeyError, TypeError or ValueError where the document is not a manifest."""
+        fields = dict(document)
+        fields["outcome"] = Outcome(fields["outcome"])
+        fields["flags"] = tuple(fields["flags"])
+        fields["parent"] = ParentRef(**fields["parent"]) if fields["parent"] else None
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """One class of one evaluated case: `values` holds every measurement, NaN where a rule gives none."""
+
+    case: str
+    patient: str
+    split: str
+    class_name: str
+    height_px: int
+    width_px: int
+    """The resolution the row was measured at: the native one."""
+    values: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """A cell as the driver planned it; all that tracker and report need to know of it."""
+
+    number: int
+    """As `uscl check` prints it, from 1."""
+    cell: str
+    """The cell's id: the key of its `finetune` stage."""
+    label: str
+    axes: Mapping[str, Any]
+    """The settings by which this cell differs from its sweep's fixed part, by dotted name."""
+    settings: Mapping[str, Any]
+    """Every setting of the trial, by dotted name."""
+    stages: Mapping[str, StageRef]
+    """Chain in order: encoder, decoder, finetune, evaluate/val, evaluate/test (those that it has)."""
+    namespace: str = ""
+    """Empty where stages are shared; with `--no-share` the cell's own corner of the store."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; `from_json` is its inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> CellPlan:
+        """Read what `to_json` wrote."""
+        stages = {name: StageRef(**ref) for name, ref in document["stages"].items()}
+        return cls(**{**document, "stages": stages})
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """A finished cell: `metrics` holds the aggregated `val/...` and `test/...` of its evaluations."""
+
+    cell: str
+    outcome: Outcome
+    metrics: Metrics
+    flags: tuple[str, ...] = ()
+
+
+# ---- events of a trial, in the order a trial may yield them
+
+
+@dataclass(frozen=True, slots=True)
+class StageReused:
+    """The stage was in the store already (or another trial published it first)."""
+
+    kind: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A stage under way: `step` of `steps`, the last measurements, and what of it is safe in the store."""
+
+    kind: str
+    key: str
+    step: int
+    steps: int
+    frames_per_s: float
+    values: Metrics = field(default_factory=dict)
+    durable_step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StagePublished:
+    """This trial trained the stage and its manifest is in the store."""
+
+    kind: str
+    key: str
+    outcome: Outcome
+    seconds: float
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CellFinished:
+    """Both evaluations of the cell exist (or it diverged)."""
+
+    result: CellResult
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """The trial was asked to stop, saved its progress and ended."""
+
+    kind: str
+    key: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The trial ended by an exception. `failure` names its class: `error`, `oom`, `lost`, `store`."""
+
+    failure: str
+    message: str
+    traceback: str
+
+
+TrialEvent: TypeAlias = StageReused | Progress | StagePublished | CellFinished | Drained | Failed
+
+_EVENTS: dict[str, type] = {
+    cls.__name__: cls for cls in (StageReused, Progress, StagePublished, CellFinished, Drained, Failed)
+}
+
+
+def event_to_json(event: TrialEvent) -> dict[str, Any]:
+    """Plain JSON with the event's name under `event`."""
+    return {"event": type(event).__name__} | dataclasses.asdict(event)
+
+
+def event_from_json(document: Mapping[str, Any]) -> TrialEvent:
+    """Read what `event_to_json` wrote. KeyError or TypeError where the document is no event."""
+    fields = {name: value for name, value in document.items() if name != "event"}
+    if "flags" in fields:
+        fields["flags"] = tuple(fields["flags"])
+    if "outcome" in fields:
+        fields["outcome"] = Outcome(fields["outcome"])
+    if "result" in fields:
+        result = dict(fields["result"])
+        result["outcome"], result["flags"] = Outcome(result["outcome"]), tuple(result.get("flags", ()))
+        fields["result"] = CellResult(**result)
+    event: TrialEvent = _EVENTS[document["event"]](**fields)
+    return event
+
+
+@dataclass(frozen=True, slots=True)
+class SweepEvent:
+    """An event of one attempt at one cell, as the driver hands it to its sinks and to events.jsonl."""
+
+    time_s: float
+    """Unix time on the driver."""
+    cell: str
+    attempt: str
+    node: str
+    event: TrialEvent
+
+
+class Sink(Protocol):
+    """Something that watches a sweep: the mirror, the live view. It must never raise into the sweep."""
+
+    def on_event(self, event: SweepEvent) -> None:
+        """Called on the driver for each event, in order; returns at once."""
+
+    def close(self) -> None:
+        """Called once when the sweep has ended, finished or drained."""

@@ -1,0 +1,216 @@
+"""TrialSpec: every setting of one trial, as frozen, fully validated sections.
+
+A recipe gives every value that has no default here. Dots name settings (`temporal.window`); the same name is
+the YAML path, the `--set` argument, the MLflow parameter and the report column. Section 5 of the design lists
+the settings; science.md explains each.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class SeedSpec(Section):
+    """Seeds by what they drive. `seed: 3` in a sweep file sets both, and `labels.draw`."""
+
+    pretrain: Annotated[int, Field(ge=0)] = 0
+    """Initial weights, batches and augmentation of the encoder and decoder stage."""
+    finetune: Annotated[int, Field(ge=0)] = 0
+    """The segmentation tail's initial weights, batches and augmentation of fine-tuning."""
+
+
+class ImageSpec(Section):
+    """What the network sees of a frame."""
+
+    size: Annotated[int, Field(ge=16, multiple_of=16)]
+    """Side of the square network input, px."""
+    norm: Literal["minmax", "zscore", "none"] = "minmax"
+    """`minmax`: 1st to 99th percentile of the frame to [0, 1], not clipped (Chaitanya 2020); `none`: grey / 255."""
+
+
+class NetworkSpec(Section):
+    """The U-Net; presets are in models/unet.py with their parameter counts."""
+
+    preset: Literal["tiny", "chaitanya", "nnunet2d"]
+    norm: Literal["batch", "instance", "group"] = "batch"
+    """`batch` leaks clip identity through batch statistics on clip-structured batches (science.md 3.2)."""
+    activation: Literal["relu", "leaky_relu", "elu", "silu"] = "relu"
+
+
+class ContrastSpec(Section):
+    """The contrastive loss of both pretraining stages."""
+
+    loss: Literal["infonce", "pairwise"] = "infonce"
+    form: Literal["per_pair_neg_only", "supcon_out", "simclr"] = "per_pair_neg_only"
+    """InfoNCE denominator (science.md 4); `simclr` allows exactly one positive per anchor."""
+    temperature: Positive = 0.1
+    margin: Positive = 1.0
+    """Pairwise: negatives are pushed apart to this distance (v of the paper's eq. 1)."""
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    """Pairwise: distance of L2-normalised embeddings, or 1 - cosine."""
+
+
+class EncoderSpec(Section):
+    """The global stage: one embedding per frame."""
+
+    variant: Literal["clip"] = "clip"
+    """`clip`: the pair rule of `temporal` over clip-structured batches."""
+    steps: Count
+    lr: Positive
+    clips: Annotated[int, Field(ge=2)]
+    """Clips per batch."""
+    frames: Annotated[int, Field(ge=1)]
+    """Frames per clip in a batch; each gives two views."""
+    head: Literal["gap", "flatten"] = "gap"
+    """Projection head: pooled (any image size), or flattened (Chaitanya 2020; tied to `image.size`)."""
+
+
+class DecoderSpec(Section):
+    """The local stage: one embedding per region of a decoder level; the encoder is frozen."""
+
+    variant: Literal["clip"] = "clip"
+    steps: Count
+    lr: Positive
+    clips: Annotated[int, Field(ge=2)]
+    frames: Annotated[int, Field(ge=1)]
+    level: Annotated[int, Field(ge=1, le=7)]
+    """Decoder blocks that are trained, counted from the bottleneck."""
+    regions: Literal["grid13"] = "grid13"
+    """Fixed region positions: 3 x 3 corners, mids and centre, and 4 quarter points (Chaitanya 2020)."""
+    patch: Literal[1, 3] = 3
+    """Side of a region on the feature map, cells."""
+    num_negatives: Annotated[int, Field(ge=1, le=12)] = 5
+    """Nearest other regions that serve as negatives, in both maps of a pair."""
+    cross_clip_negative: bool = False
+    """Adds the same region of other clips as negatives: the control for learning coordinates (science.md 2.3)."""
+
+
+class TemporalSpec(Section):
+    """Which frames of a clip form pairs (science.md 3.1)."""
+
+    window: Annotated[float, Field(gt=0)] = 5
+    """d: frames at most this far from the anchor are near, in `unit`; the paper's 5 frames."""
+    unit: Literal["frames", "ms", "fraction"] = "frames"
+    """`fraction` of the clip's length."""
+    polarity: Literal["none", "positive", "negative", "positive_negative"] = "none"
+    stage: Literal["encoder", "decoder", "both"] = "both"
+    """Which pretraining stage uses temporal pairs; the other keeps pairs of two views of one frame."""
+    negatives: Literal["intra", "cross", "all"] = "all"
+    """Where negatives come from under `negative` and `positive_negative`: far frames of the clip, other clips, both."""
+    guard: Annotated[float, Field(ge=0)] = 0
+    """Frames between window and window + guard are ignored, in `unit`."""
+    shuffled: bool = False
+    """Control: the same sampler on frame numbers permuted within each clip."""
+
+
+class FinetuneSpec(Section):
+    """Supervised training on the labelled fraction."""
+
+    steps: Count
+    lr: Positive
+    batch: Count
+    loss: Literal["dice_ce", "dice", "ce"] = "dice_ce"
+    augment: Literal["none", "flip", "us_safe"] = "us_safe"
+    """`us_safe` keeps the depth axis: h-flip, rotation to 15 degrees, scale, intensity."""
+    freeze: Literal["none", "encoder"] = "none"
+    transfer_bn_stats: bool = True
+    """Whether running statistics of batch norm come along with the pretrained weights (science.md 2.5)."""
+    select: Literal["last", "best_val"] = "best_val"
+    select_every: Count = 50
+    """Steps between two looks at the validation split, under `best_val`."""
+
+
+class SpeckleSpec(Section):
+    """The Nakagami term of fine-tuning (paper, section 2.2)."""
+
+    weight: Annotated[float, Field(ge=0)] = 0.0
+    """0 switches the term off."""
+    estimator: Literal["moment", "log_moment"] = "moment"
+    """`moment`: eq. 3 and 4 of the paper."""
+    form: Literal["euclidean", "log"] = "euclidean"
+    """Distance of (m, Omega) of prediction and ground truth (science.md 6.4)."""
+    classes: tuple[str, ...] = ()
+    """Empty: every class that contains no other class."""
+    min_pixels: Count = 64
+    """Ground-truth regions below this give no term: m is noise there (science.md 6.1)."""
+    warmup: Fraction = 0.0
+    """Fraction of the steps over which the weight rises linearly from 0."""
+
+
+class LabelsSpec(Section):
+    """How many labelled cases fine-tuning may see."""
+
+    fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    draw: Annotated[int, Field(ge=0)] = 0
+    """Which nested order of training cases the fraction is taken from."""
+
+
+class SplitSpec(Section):
+    """Train, validation and test by patient (or group), over those with labelled cases."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+
+
+class EvaluateSpec(Section):
+    """How a fine-tuned network is scored."""
+
+    tta: Literal["none", "flip"] = "none"
+    """Test-time augmentation: mean over the frame and its mirror image (left-right; depth is never flipped)."""
+
+
+class TrialSpec(Section):
+    """Everything one trial depends on."""
+
+    method: Literal["contrastive", "supervised"] = "contrastive"
+    data: str
+    """`phantom`, or the folder of a dataset made by `uscl data import`."""
+    seed: SeedSpec = SeedSpec()
+    image: ImageSpec
+    network: NetworkSpec
+    contrast: ContrastSpec = ContrastSpec()
+    encoder: EncoderSpec
+    decoder: DecoderSpec
+    temporal: TemporalSpec = TemporalSpec()
+    finetune: FinetuneSpec
+    speckle: SpeckleSpec = SpeckleSpec()
+    labels: LabelsSpec = LabelsSpec()
+    split: SplitSpec = SplitSpec()
+    evaluate: EvaluateSpec = EvaluateSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_seed_for_all(cls, fields: Any) -> Any:
+        """`seed: 3` sets seed.pretrain, seed.finetune and labels.draw; a more specific key wins."""
+        if not isinstance(fields, dict) or not isinstance(fields.get("seed"), int):
+            return fields
+        seed = fields["seed"]
+        labels = fields.get("labels", {})
+        if isinstance(labels, dict):
+            labels = {"draw": seed} | labels
+        return fields | {"seed": {"pretrain": seed, "finetune": seed}, "labels": labels}
+
+
+def flatten(section: Section | dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted name, in declaration order: {'temporal.window': 5, ...}."""
+    fields = section.model_dump(mode="json") if isinstance(section, Section) else section
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Statistics of speckle, differentiable and weighted by soft masks."""

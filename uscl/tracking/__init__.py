@@ -1,0 +1,1 @@
+"""The mirror of the store in MLflow, and the one room that knows MLflow. Never the truth."""
