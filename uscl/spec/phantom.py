@@ -1,0 +1,25 @@
+"""PhantomSpec: which simulated dataset `data: phantom` builds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from uscl.spec.trial import Count, Positive, Section
+
+
+class PhantomSpec(Section):
+    """Size of the simulated kidney phantom; everything its frames depend on, and nothing else."""
+
+    patients: Count
+    clips_per_patient: Count
+    frames_per_clip: Annotated[int, Field(ge=2)]
+    labels_per_patient: Count
+    """Labelled frames per patient, spread over the patient's clips."""
+    size: Annotated[int, Field(ge=16, multiple_of=16)]
+    """Side of the square frames, px."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    frame_rate_hz: Positive = 25.0
+    difficulty: Positive = 1.0
+    """Scales what hides the anatomy: tissue contrast falls and shadows grow with it; 1 is the demo's."""
