@@ -1,0 +1,184 @@
+"""Files that are either whole or absent, under one root.
+
+A file is written aside, fsynced, then renamed (last wins) or linked (first wins), and its folder is fsynced.
+Plain `os` calls: pyarrow's local file system never fsyncs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from uscl.errors import StoreError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# File systems without hard links say one of these (exFAT, some FUSE mounts).
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class StoreFull(StoreError):
+    """No space is left, or a quota is used up. Nothing that was published is lost."""
+
+
+class Files:
+    """Bytes by name below `root`; a name may hold slashes. Every failure of the file system is a StoreError."""
+
+    def __init__(self, root: str | Path) -> None:
+        """`root` need not exist: the first write makes it. StoreError for `s3://` and its like."""
+        # Absolute at once: Ray changes the working directory of a trial.
+        self.root = local_root(root)
+
+    def path(self, name: str) -> Path:
+        """Where `name` lies; nothing need be there."""
+        return self.root / name
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write the file, replacing one that is there; a reader sees the old or the new bytes, never a mixture."""
+        target = self.path(name)
+        with _explained(target, "write"), _aside(target, content) as aside:
+            aside.replace(target)
+            sync_folder(target.parent)
+
+    def link_first(self, name: str, content: bytes) -> bool:
+        """Write the file unless one is there. Of many that try at once exactly one is told True: it was the first."""
+        target = self.path(name)
+        with _explained(target, "write"), _aside(target, content) as aside:
+            won = _link(aside, target)
+            sync_folder(target.parent)
+        return won
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file. StoreError where there is none."""
+        with _explained(self.path(name), "read"):
+            return self.path(name).read_bytes()
+
+    def read_if_there(self, name: str) -> bytes | None:
+        """The bytes of a file, or None where there is none."""
+        with _explained(self.path(name), "read"):
+            try:
+                return self.path(name).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or folder of this name is there."""
+        return self.path(name).exists()
+
+    def list(self, folder: str) -> list[str]:
+        """Names in a folder, sorted, without what is being written; empty where there is no such folder."""
+        with _explained(self.path(folder), "list"):
+            try:
+                return sorted(path.name for path in self.path(folder).iterdir() if not path.name.startswith("."))
+            except FileNotFoundError:
+                return []
+
+    def delete(self, name: str) -> None:
+        """Remove a file, or a folder with all it holds; nothing happens where it is not there."""
+        path = self.path(name)
+        with _explained(path, "delete"), suppress(FileNotFoundError):
+            if path.is_dir():
+                _remove_tree(path)
+            else:
+                path.unlink()
+
+    def move(self, name: str, target: str) -> bool:
+        """Rename a file or folder to a name that is free. False where it is not there (any more)."""
+        with _explained(self.path(name), "move"):
+            make_folder(self.path(target).parent)
+            try:
+                self.path(name).rename(self.path(target))
+            except FileNotFoundError:
+                return False
+        return True
+
+
+def local_root(root: str | Path) -> Path:
+    """The absolute path of a store's root. StoreError where it is an address such as `s3://bucket/store`."""
+    scheme = re.match(r"([a-z][a-z0-9+.-]+)://?", str(root))
+    if scheme and scheme[1] == "file":
+        raise StoreError(f"{root}: give the store as a plain path, without 'file:'")
+    if scheme:
+        raise StoreError(f"{root}: a store at '{scheme[1]}:' is not supported yet; give a local or shared folder")
+    return Path(root).expanduser().absolute()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they survive a power cut."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+    if not missing and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _aside(target: Path, content: bytes) -> Iterator[Path]:
+    """The finished, fsynced bytes under a name of their own beside the target; the name is gone afterwards."""
+    make_folder(target.parent)
+    aside = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with aside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield aside
+    finally:
+        with suppress(OSError):
+            aside.unlink()
+
+
+def _link(aside: Path, target: Path) -> bool:
+    try:
+        os.link(aside, target)
+    except FileExistsError:
+        # NFS may repeat a request whose answer was lost: the second try meets the first one's link.
+        return aside.stat().st_nlink == 2
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if target.exists():
+            return False
+        aside.replace(target)
+    return True
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove a folder, also while its writer is removing parts of it."""
+    for _ in range(3):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
+            return
+
+
+@contextmanager
+def _explained(path: Path, what: str) -> Iterator[None]:
+    """Turn an OSError into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            raise StoreFull(
+                f"{path}: no space left ({reason}); free some, then start again: nothing is lost"
+            ) from error
+        hint = "; is --store a folder that you may write to?" if what != "read" else ""
+        raise StoreError(f"{path}: cannot {what}: {reason}{hint}") from error
