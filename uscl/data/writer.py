@@ -1,0 +1,319 @@
+"""Write a dataset folder: aside first, every file hashed, renamed into place at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from uscl.data.schema import (
+    CLIP_SCHEMA,
+    CLIPS_FILE,
+    DATASET_FILE,
+    DATASET_FORMAT,
+    DATASET_VERSION,
+    LABEL_SCHEMA,
+    LABELS_FILE,
+    MAX_CLASSES,
+    PLANE_SCHEMA,
+    SPLIT_PARTS,
+    frame_schema,
+)
+from uscl.errors import DataError
+
+NEAR_DUPLICATE = 0.15
+"""Mean absolute difference to the predecessor, levels of 255, below which a frame is a copy (data-formats.md 12)."""
+
+_FILE_BYTES = 1 << 30
+_BATCH_FRAMES = 512
+
+
+class DatasetWriter:
+    """A dataset under way. Use as a context manager: leaves nothing behind when an exception passes.
+
+    `size` is the side of stored clip frames, px. `fingerprint` replaces the hash over the files where the content
+    is known by other means (a generated dataset). DataError where `path` exists, or a clip or case is ill-formed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        name: str,
+        classes: Sequence[str],
+        size: int,
+        contains: Mapping[str, Sequence[str]] | None = None,
+        licence: str = "",
+        sources: Sequence[Mapping[str, Any]] = (),
+        fingerprint: str | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.classes = tuple(classes)
+        self.size = size
+        contains = {outer: list(inner) for outer, inner in (contains or {}).items() if inner}
+        _check_classes(self.path, self.classes, contains)
+        self._document = {"format": DATASET_FORMAT, "version": DATASET_VERSION, "name": name}
+        self._document |= {"classes": list(self.classes), "contains": contains, "size": size}
+        self._document |= {"licence": licence, "sources": [dict(source) for source in sources]}
+        self._fingerprint = fingerprint
+        self._aside = _new_folder(self.path)
+        self._frames = _ArrowFiles(self._aside, "frames", frame_schema(size))
+        self._planes = _ArrowFiles(self._aside, "labels", PLANE_SCHEMA)
+        self._clips: list[dict[str, Any]] = []
+        self._cases: list[dict[str, Any]] = []
+        self._ids: set[tuple[str, str]] = set()
+
+    def add_clip(
+        self,
+        frames: np.ndarray,
+        *,
+        clip: str,
+        patient: str,
+        group: str = "",
+        times_ms: np.ndarray | None = None,
+        duplicate: np.ndarray | None = None,
+        sector: np.ndarray | None = None,
+        source_size: tuple[int, int] | None = None,
+        spacing_mm: tuple[float, float] | None = None,
+        note: str = "",
+        content: str | None = None,
+    ) -> None:
+        """Store a clip: `frames` (T, S, S) uint8.
+
+        `times_ms` (T,) rising, None where unknown; `duplicate` (T,) bool, measured on `frames` where not given;
+        `sector` (S, S) bool, everything where not given; `source_size` (height, width) px before the letterbox;
+        `group` is the unit that must not be split, the patient where empty; `content` replaces the content hash.
+        """
+        self._claim("clip", clip)
+        frames = np.ascontiguousarray(frames)
+        self._check_frames(clip, frames, times_ms)
+        duplicate = find_duplicates(frames) if duplicate is None else np.asarray(duplicate, bool)
+        sector = np.ones(frames.shape[1:], bool) if sector is None else np.asarray(sector, bool)
+        times = None if times_ms is None else np.asarray(times_ms, np.float64)
+        row: dict[str, Any] = {"clip": clip, "patient": patient, "group": group or patient, "note": note}
+        row |= {"num_frames": len(frames), "first_row": self._frames.rows, "times_ms": times, "duplicate": duplicate}
+        row |= {"frame_time_ms": median_frame_time(times), "sector": np.packbits(sector).tobytes()}
+        height, width = source_size or (self.size, self.size)
+        row |= {"source_height_px": height, "source_width_px": width, "spacing_mm": spacing_mm}
+        row["content"] = content or _digest(frames, b"" if times is None else times, duplicate, sector)
+        self._clips.append(row)
+        for start in range(0, len(frames), _BATCH_FRAMES):
+            self._frames.append([_frame_column(frames[start : start + _BATCH_FRAMES])])
+
+    def add_case(
+        self,
+        image: np.ndarray,
+        masks: np.ndarray,
+        *,
+        case: str,
+        patient: str,
+        group: str = "",
+        known: np.ndarray | None = None,
+        sector: np.ndarray | None = None,
+        spacing_mm: tuple[float, float] | None = None,
+        excluded: bool = False,
+        copy_of: str = "",
+        split: str = "",
+        clip: str = "",
+        frame: int = -1,
+        content: str | None = None,
+    ) -> None:
+        """Store a labelled frame at native size: `image` (H, W) uint8, `masks` (K, H, W) bool in the order of classes.
+
+        `known` (H, W) bool: where the annotation counts; `sector` (H, W) bool: the part that is ultrasound;
+        both everywhere where not given. `spacing_mm` (row, column); `excluded` with `copy_of` marks a copy.
+        """
+        self._claim("case", case)
+        self._check_case(case, image, masks, split)
+        known = np.ones(image.shape, bool) if known is None else np.asarray(known, bool)
+        sector = np.ones(image.shape, bool) if sector is None else np.asarray(sector, bool)
+        planes = pack_planes(masks, image.shape)
+        present = [name for name, mask in zip(self.classes, masks, strict=True) if mask.any()]
+        row: dict[str, Any] = {"case": case, "patient": patient, "group": group or patient, "split": split}
+        row |= {"excluded": excluded, "copy_of": copy_of, "classes": present, "row": self._planes.rows}
+        row |= {"height_px": image.shape[0], "width_px": image.shape[1], "spacing_mm": spacing_mm}
+        row |= {"clip": clip, "frame": frame}
+        row["content"] = content or _digest(image, planes, known, sector, json.dumps(spacing_mm).encode())
+        self._cases.append(row)
+        packed = (np.packbits(known), np.packbits(sector))
+        self._planes.append([pa.array([part.tobytes()], pa.large_binary()) for part in (image, planes, *packed)])
+
+    def add_file(self, name: str, content: bytes) -> None:
+        """Store a further file beside the others (`truth.parquet`); it is hashed like them."""
+        self._claim("file", name)
+        (self._aside / name).write_bytes(content)
+
+    def close(self) -> str:
+        """Finish: write the tables, hash every file, put the folder in place. Returns the fingerprint."""
+        self._frames.close()
+        self._planes.close()
+        pq.write_table(pa.Table.from_pylist(self._clips, CLIP_SCHEMA), self._aside / CLIPS_FILE)
+        pq.write_table(pa.Table.from_pylist(self._cases, LABEL_SCHEMA), self._aside / LABELS_FILE)
+        files = {path.name: _describe(path) for path in sorted(self._aside.iterdir())}
+        document = self._document | {"files": files}
+        fingerprint = self._fingerprint or _fingerprint(document)
+        text = json.dumps(document | {"fingerprint": fingerprint}, indent=1, ensure_ascii=False)
+        (self._aside / DATASET_FILE).write_text(text + "\n", encoding="utf-8")
+        try:
+            self._aside.rename(self.path)
+        except OSError as error:
+            self.abandon()
+            raise DataError(f"{self.path}: cannot put the finished dataset there: {error.strerror}") from error
+        return fingerprint
+
+    def abandon(self) -> None:
+        """Drop everything written so far."""
+        self._frames.close()
+        self._planes.close()
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.abandon()
+        elif self._aside.exists():
+            self.close()
+
+    def _claim(self, kind: str, name: str) -> None:
+        if not name or "/" in name or "\\" in name or name.startswith("."):
+            raise DataError(f"{self.path}: {name!r} cannot name a {kind}: it must be a plain word, without slashes")
+        if (kind, name) in self._ids:
+            raise DataError(f"{self.path}: two {kind}s are called {name!r}; names must be unique")
+        self._ids.add((kind, name))
+
+    def _check_frames(self, clip: str, frames: np.ndarray, times_ms: np.ndarray | None) -> None:
+        square = (self.size, self.size)
+        if frames.dtype != np.uint8 or frames.ndim != 3 or frames.shape[1:] != square or not len(frames):
+            raise DataError(
+                f"clip {clip}: expected uint8 frames of shape (T >= 1, {self.size}, {self.size}), "
+                f"got {frames.dtype} {frames.shape}"
+            )
+        if times_ms is not None and (len(times_ms) != len(frames) or not np.all(np.diff(times_ms) > 0)):
+            raise DataError(
+                f"clip {clip}: expected {len(frames)} rising frame times, got {len(times_ms)} or unsorted ones"
+            )
+
+    def _check_case(self, case: str, image: np.ndarray, masks: np.ndarray, split: str) -> None:
+        if image.dtype != np.uint8 or image.ndim != 2 or not image.size:
+            raise DataError(f"case {case}: expected a uint8 image (H, W), got {image.dtype} {image.shape}")
+        if masks.shape != (len(self.classes), *image.shape):
+            raise DataError(
+                f"case {case}: the image is {image.shape[0]} x {image.shape[1]} px with {len(self.classes)} classes, "
+                f"but its masks are {' x '.join(map(str, masks.shape))}"
+            )
+        if split not in ("", *SPLIT_PARTS):
+            raise DataError(f"case {case}: unknown split {split!r}; expected one of {', '.join(SPLIT_PARTS)}")
+
+
+class _ArrowFiles:
+    """Numbered Arrow IPC files of one schema, cut at about 1 GiB. `rows` counts over all of them."""
+
+    def __init__(self, folder: Path, stem: str, schema: pa.Schema) -> None:
+        self._folder, self._stem, self._schema = folder, stem, schema
+        self._writer: pa.ipc.RecordBatchFileWriter | None = None
+        self._count, self._bytes, self.rows = 0, 0, 0
+
+    def append(self, columns: list[pa.Array]) -> None:
+        batch = pa.RecordBatch.from_arrays(columns, schema=self._schema)
+        if self._writer is None or self._bytes + batch.nbytes > _FILE_BYTES:
+            self.close()
+            self._writer = pa.ipc.new_file(self._folder / f"{self._stem}-{self._count:03}.arrow", self._schema)
+            self._count += 1
+        self._writer.write_batch(batch)
+        self._bytes += batch.nbytes
+        self.rows += batch.num_rows
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._bytes = None, 0
+
+
+def pack_planes(masks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(K, H, W) bool -> (H, W) uint8 with class k in bit k."""
+    planes = np.zeros(shape, np.uint8)
+    for bit, mask in enumerate(masks):
+        planes |= mask.astype(np.uint8) << np.uint8(bit)
+    return planes
+
+
+def find_duplicates(frames: np.ndarray) -> np.ndarray:
+    """(T,) bool: the frame equals its predecessor or differs by less than NEAR_DUPLICATE grey levels on average."""
+    duplicate = np.zeros(len(frames), bool)
+    for number in range(1, len(frames)):
+        duplicate[number] = is_near_duplicate(frames[number], frames[number - 1])
+    return duplicate
+
+
+def is_near_duplicate(frame: np.ndarray, previous: np.ndarray) -> bool:
+    """Whether two uint8 images of one shape are the same frame for all purposes of time."""
+    difference = np.maximum(frame, previous) - np.minimum(frame, previous)
+    return bool(difference.mean() < NEAR_DUPLICATE)
+
+
+def median_frame_time(times_ms: np.ndarray | None) -> float:
+    """Median of the steps of `times_ms`, ms; NaN where there are none."""
+    return float("nan") if times_ms is None or len(times_ms) < 2 else float(np.median(np.diff(times_ms)))
+
+
+def _frame_column(frames: np.ndarray) -> pa.Array:
+    width = frames.shape[1] * frames.shape[2]
+    buffer = pa.py_buffer(np.ascontiguousarray(frames).reshape(-1))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(frames), [None, buffer])
+
+
+def _digest(*parts: np.ndarray | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        content = part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes()
+        shape = b"" if isinstance(part, bytes) else f"{part.dtype}{part.shape}".encode()
+        digest.update(f"{len(content)}:".encode() + shape)
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+
+
+def _fingerprint(document: Mapping[str, Any]) -> str:
+    """sha256 over the files and what gives them meaning; not over the name, licence or sources."""
+    facts = {key: document[key] for key in ("version", "classes", "contains", "size")}
+    facts["files"] = {name: entry["sha256"] for name, entry in document["files"].items()}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _check_classes(path: Path, classes: tuple[str, ...], contains: Mapping[str, Sequence[str]]) -> None:
+    if len(classes) > MAX_CLASSES:
+        raise DataError(f"{path}: {len(classes)} classes; a dataset holds at most {MAX_CLASSES} (one bit plane each)")
+    if len(set(classes)) != len(classes):
+        raise DataError(f"{path}: a class is named twice: {', '.join(classes)}")
+    for name in [*contains, *(inner for inners in contains.values() for inner in inners)]:
+        if name not in classes:
+            raise DataError(f"{path}: containment names {name!r}, which is no class; classes are {', '.join(classes)}")
+
+
+def _new_folder(path: Path) -> Path:
+    if path.exists():
+        raise DataError(f"{path} exists already; remove it or choose another place for the dataset")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot write a dataset there: {error.strerror}") from error
+    return aside
