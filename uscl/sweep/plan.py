@@ -1,0 +1,274 @@
+"""What a sweep will do: its cells, their stages, and what of them the store holds already. Imports no Ray.
+
+`plan_sweep` needs the dataset's index only, so that a file is checked, with keys and all, before a phantom is built
+or a GPU is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uscl.data.dataset import open_dataset
+from uscl.data.phantom import phantom_index
+from uscl.data.schema import ClipEntry, DatasetIndex
+from uscl.errors import DataError, SpecError
+from uscl.records import CellPlan, Outcome, StageRef
+from uscl.spec.sweep import Cell, SweepSpec
+from uscl.spec.trial import TrialSpec, flatten
+from uscl.stages.keys import Chain, chain
+from uscl.store.stages import StageStore
+from uscl.sweep.queue import QueueCell
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCell:
+    """One cell to run: what others may know of it, its settings, and its stages."""
+
+    plan: CellPlan
+    spec: TrialSpec
+    chain: Chain
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A cell of the file that is the same experiment as an earlier one, and therefore runs once."""
+
+    number: int
+    label: str
+    same_as: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPlan:
+    """A sweep, checked and keyed; nothing in it depends on what the store holds."""
+
+    spec: SweepSpec
+    identity: str
+    store_root: Path
+    dataset_path: Path
+    """Absolute; a generated dataset may not be there yet."""
+    dataset_fingerprint: str
+    cells: tuple[PlannedCell, ...]
+    duplicates: tuple[Duplicate, ...]
+
+    def cell(self, cell: str) -> PlannedCell:
+        """The planned cell of that id; KeyError where there is none."""
+        for planned in self.cells:
+            if planned.plan.cell == cell:
+                return planned
+        raise KeyError(cell)
+
+
+def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> SweepPlan:
+    """Cells with their stage keys, duplicates collapsed; `share=False` gives each cell stage folders of its own.
+
+    SpecError or DataError, naming cell and setting, where a cell is impossible on this dataset.
+    """
+    store_root = Path(store_root).expanduser().absolute()
+    dataset_path, index = _find_data(spec, store_root)
+    cells: dict[str, PlannedCell] = {}
+    duplicates = []
+    for cell in spec.cells():
+        planned = _plan_cell(cell, index, share=share)
+        first = cells.setdefault(planned.plan.cell, planned)
+        if first is not planned:
+            duplicates.append(_duplicate(planned, first))
+    return SweepPlan(
+        spec=spec,
+        identity=spec.identity,
+        store_root=store_root,
+        dataset_path=dataset_path,
+        dataset_fingerprint=index.fingerprint,
+        cells=tuple(cells.values()),
+        duplicates=tuple(duplicates),
+    )
+
+
+def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
+    if spec.data == "phantom":
+        index = phantom_index(spec.phantom)
+        return store_root / "data" / f"phantom-{index.fingerprint[:10]}", index
+    path = Path(spec.data).expanduser().absolute()
+    return path, open_dataset(path).index
+
+
+def _plan_cell(cell: Cell, index: DatasetIndex, *, share: bool) -> PlannedCell:
+    where = f"cell {cell.number} ({cell.label})"
+    try:
+        links = chain(cell.spec, index)
+        _check_against_data(cell.spec, links, index)
+    except (SpecError, DataError) as error:
+        raise type(error)(f"{where}: {error}") from error
+    plan = CellPlan(
+        number=cell.number,
+        cell=links.cell,
+        label=cell.label,
+        axes=dict(cell.axes),
+        settings=flatten(cell.spec),
+        stages={stage.name: stage.ref for stage in links.stages},
+        namespace="" if share else links.cell[:16],
+    )
+    return PlannedCell(plan, cell.spec, links)
+
+
+def _duplicate(planned: PlannedCell, first: PlannedCell) -> Duplicate:
+    if planned.plan.stages != first.plan.stages:
+        raise SpecError(
+            f"cells {first.plan.number} and {planned.plan.number} are one fine-tuned network scored in two ways "
+            "(evaluate.*); a sweep has one evaluation per cell: write two sweep files"
+        )
+    return Duplicate(planned.plan.number, planned.plan.label, first.plan.number)
+
+
+# ---- settings that only the data can refuse
+
+
+def _check_against_data(spec: TrialSpec, links: Chain, index: DatasetIndex) -> None:
+    if spec.image.size > index.size:
+        raise SpecError(
+            f"image.size: {spec.image.size} is larger than the {index.size} px frames of dataset '{index.name}'; "
+            f"set at most {index.size}, or make the dataset larger"
+        )
+    if spec.method == "contrastive" and spec.temporal.polarity != "none":
+        read = set(links.stage("encoder").data.clips)
+        _check_window(spec, [clip for clip in index.clips if clip.clip in read])
+
+
+def _check_window(spec: TrialSpec, clips: Sequence[ClipEntry]) -> None:
+    unit, window = spec.temporal.unit, spec.temporal.window
+    timeless = next((clip.clip for clip in clips if not clip.has_times), None)
+    if unit == "ms" and timeless is not None:
+        raise DataError(f"clip {timeless} has no frame times; temporal.unit: ms needs them (column time_ms)")
+    longest = max((_extent(clip, unit) for clip in clips), default=0.0)
+    if window > longest:
+        raise SpecError(
+            f"temporal.window: {window:g} {unit} is longer than every clip; the longest spans {longest:g} {unit}"
+        )
+
+
+def _extent(clip: ClipEntry, unit: str) -> float:
+    gaps = clip.num_frames - 1
+    if unit == "frames":
+        return float(gaps)
+    return gaps * clip.frame_time_ms if unit == "ms" else gaps / clip.num_frames
+
+
+# ---- what the store holds of it
+
+
+@dataclass(frozen=True, slots=True)
+class CellOutlook:
+    """What a run would do for one cell: stage names it finds, and those it has to train or evaluate."""
+
+    cell: str
+    reused: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do (evaluated, or diverged)."""
+        return not self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Links of a plan that the store holds, and those of them that diverged."""
+
+    present: frozenset[str]
+    diverged: frozenset[str]
+
+
+def link(plan: CellPlan, ref: StageRef) -> str:
+    """The name of one stage output of a cell; equal for all cells that share it."""
+    return f"{plan.namespace}/{ref.kind}/{ref.key}"
+
+
+def cell_store(store_root: Path, plan: CellPlan) -> StageStore:
+    """The store that a cell reads and writes."""
+    store = StageStore(store_root)
+    return store.scoped(plan.namespace) if plan.namespace else store
+
+
+def survey(cells: Iterable[PlannedCell], store_root: Path) -> Survey:
+    """Which stages have a manifest, each looked up once."""
+    outcomes: dict[str, Outcome | None] = {}
+    for planned in cells:
+        store = cell_store(store_root, planned.plan)
+        for ref in planned.plan.stages.values():
+            name = link(planned.plan, ref)
+            if name not in outcomes:
+                manifest = store.manifest(ref)
+                outcomes[name] = manifest.outcome if manifest else None
+    return Survey(
+        present=frozenset(name for name, outcome in outcomes.items() if outcome is not None),
+        diverged=frozenset(name for name, outcome in outcomes.items() if outcome is Outcome.DIVERGED),
+    )
+
+
+def outlook(plan: CellPlan, found: Survey) -> CellOutlook:
+    """What of one cell is done; found from the end of the chain, as a stage reads its direct parent only."""
+    missing = [name for name in plan.stages if name.startswith("evaluate") and not _has(plan, name, found)]
+    trained = [name for name in plan.stages if not name.startswith("evaluate")]
+    for name in reversed(trained) if missing else ():
+        if _has(plan, name, found):
+            if link(plan, plan.stages[name]) in found.diverged:
+                missing = []
+            break
+        missing.insert(0, name)
+    return CellOutlook(plan.cell, tuple(name for name in plan.stages if _has(plan, name, found)), tuple(missing))
+
+
+def _has(plan: CellPlan, name: str, found: Survey) -> bool:
+    return link(plan, plan.stages[name]) in found.present
+
+
+def to_do(plan: SweepPlan) -> tuple[CellOutlook, ...]:
+    """The outlook of every cell of a plan against its store as it is now."""
+    found = survey(plan.cells, plan.store_root)
+    return tuple(outlook(planned.plan, found) for planned in plan.cells)
+
+
+def queue_cells(cells: Sequence[PlannedCell]) -> list[QueueCell]:
+    """The cells as the queue wants them; seed blocks are numbered as they first occur."""
+    blocks: dict[Any, int] = {}
+    queued = []
+    for planned in cells:
+        plan, spec = planned.plan, planned.spec
+        block = blocks.setdefault((spec.seed.pretrain, spec.seed.finetune, spec.labels.draw), len(blocks))
+        links = {name: link(plan, ref) for name, ref in plan.stages.items()}
+        trained = tuple(value for name, value in links.items() if not name.startswith("evaluate"))
+        evaluated = tuple(value for name, value in links.items() if name.startswith("evaluate"))
+        queued.append(QueueCell(plan.cell, block, trained, evaluated))
+    return queued
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """What one trained output serving several cells has saved."""
+
+    distinct: Mapping[str, int]
+    """Stage kind -> distinct outputs of the sweep in the store."""
+    saved_runs: int
+    saved_seconds: float
+
+
+def sharing(plan: SweepPlan) -> Sharing:
+    """Stage runs and seconds that the cells did not have to spend: seconds x (uses - 1), over all stages."""
+    uses: dict[str, list[tuple[CellPlan, StageRef]]] = {}
+    for planned in plan.cells:
+        for ref in planned.plan.stages.values():
+            uses.setdefault(link(planned.plan, ref), []).append((planned.plan, ref))
+    distinct: dict[str, int] = {}
+    saved_runs, saved_seconds = 0, 0.0
+    for users in uses.values():
+        cell, ref = users[0]
+        manifest = cell_store(plan.store_root, cell).manifest(ref)
+        if manifest is None:
+            continue
+        distinct[ref.kind] = distinct.get(ref.kind, 0) + 1
+        saved_runs += len(users) - 1
+        saved_seconds += float(manifest.provenance.get("seconds", 0.0)) * (len(users) - 1)
+    return Sharing(distinct, saved_runs, saved_seconds)
