@@ -41,26 +41,26 @@ class Files:
     def write(self, name: str, content: bytes) -> None:
         """Write the file, replacing one that is there; a reader sees the old or the new bytes, never a mixture."""
         target = self.path(name)
-        with _explained(target, "write"), _aside(target, content) as aside:
+        with explained(target, "write"), _aside(target, content) as aside:
             aside.replace(target)
             sync_folder(target.parent)
 
     def link_first(self, name: str, content: bytes) -> bool:
         """Write the file unless one is there. Of many that try at once exactly one is told True: it was the first."""
         target = self.path(name)
-        with _explained(target, "write"), _aside(target, content) as aside:
+        with explained(target, "write"), _aside(target, content) as aside:
             won = _link(aside, target)
             sync_folder(target.parent)
         return won
 
     def read(self, name: str) -> bytes:
         """The bytes of a file. StoreError where there is none."""
-        with _explained(self.path(name), "read"):
+        with explained(self.path(name), "read"):
             return self.path(name).read_bytes()
 
     def read_if_there(self, name: str) -> bytes | None:
         """The bytes of a file, or None where there is none."""
-        with _explained(self.path(name), "read"):
+        with explained(self.path(name), "read"):
             try:
                 return self.path(name).read_bytes()
             except FileNotFoundError:
@@ -72,7 +72,7 @@ class Files:
 
     def list(self, folder: str) -> list[str]:
         """Names in a folder, sorted, without what is being written; empty where there is no such folder."""
-        with _explained(self.path(folder), "list"):
+        with explained(self.path(folder), "list"):
             try:
                 return sorted(path.name for path in self.path(folder).iterdir() if not path.name.startswith("."))
             except FileNotFoundError:
@@ -81,7 +81,7 @@ class Files:
     def delete(self, name: str) -> None:
         """Remove a file, or a folder with all it holds; nothing happens where it is not there."""
         path = self.path(name)
-        with _explained(path, "delete"), suppress(FileNotFoundError):
+        with explained(path, "delete"), suppress(FileNotFoundError):
             if path.is_dir():
                 _remove_tree(path)
             else:
@@ -89,7 +89,7 @@ class Files:
 
     def move(self, name: str, target: str) -> bool:
         """Rename a file or folder to a name that is free. False where it is not there (any more)."""
-        with _explained(self.path(name), "move"):
+        with explained(self.path(name), "move"):
             make_folder(self.path(target).parent)
             try:
                 self.path(name).rename(self.path(target))
@@ -170,7 +170,7 @@ def _remove_tree(path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path, what: str) -> Iterator[None]:
+def explained(path: Path, what: str) -> Iterator[None]:
     """Turn an OSError into one clear line."""
     try:
         yield

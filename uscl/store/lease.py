@@ -1,0 +1,144 @@
+"""One driver per sweep: a lease that ends with its process, however that ends.
+
+`flock` where the file system has it: the kernel releases it, also after kill -9. Elsewhere a counter that its
+holder moves; it is stale when it has not moved for 30 s of the observer's own clock.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from uscl.errors import LeaseHeld, StoreError
+from uscl.store.files import Files, explained, make_folder
+from uscl.store.strict_json import decode_json, encode_json
+
+_NO_FLOCK = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+
+class Lease:
+    """The right to drive one sweep, held until `release()` or the end of the process. A context manager."""
+
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        """`give_back` is called once; `acquire_lease` makes leases."""
+        self._give_back = give_back
+        self._held = True
+
+    def release(self) -> None:
+        """Give the lease back; a second call does nothing."""
+        if self._held:
+            self._held = False
+            self._give_back()
+
+    def __enter__(self) -> Lease:
+        """The lease itself: it is held already."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Release."""
+        self.release()
+
+
+def acquire_lease(path: Path, *, sweep: str, beat_s: float = 5.0, stale_s: float = 30.0) -> Lease:
+    """Take the lease that lies at `path`, at once or never.
+
+    LeaseHeld names the process and host that holds it. Without flock, `beat_s` is how often the holder moves its
+    counter and `stale_s` how long a counter left by a dead holder is watched before it is taken.
+    """
+    with explained(path, "take the lease at"):
+        make_folder(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in _NO_FLOCK:
+            return _acquire_counter(path, sweep=sweep, beat_s=beat_s, stale_s=stale_s)
+        if isinstance(error, BlockingIOError):
+            raise _held(sweep, _holder(path)) from None
+        raise StoreError(f"{path}: cannot take the lease: {error.strerror}") from error
+    # In place, not renamed over: the lock belongs to this very file.
+    with explained(path, "write"):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, encode_json(_myself()), 0)
+    return Lease(lambda: _unlock(descriptor))
+
+
+def _unlock(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.close(descriptor)
+
+
+def _myself() -> dict[str, Any]:
+    since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": " ".join(sys.argv)[:500]}
+
+
+def _holder(path: Path) -> Mapping[str, Any]:
+    """Who wrote the lease; empty where nobody holds it or its holder has not written it yet."""
+    try:
+        document = decode_json(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _held(sweep: str, holder: Mapping[str, Any]) -> LeaseHeld:
+    if not holder:
+        return LeaseHeld(f"sweep {sweep} is being run by another process; wait for it, or stop it")
+    return LeaseHeld(
+        f"sweep {sweep} is being run by process {holder.get('pid')} on {holder.get('host')} "
+        f"since {holder.get('since')} ({holder.get('command')}); wait for it, or stop it"
+    )
+
+
+# ---- where there is no flock
+
+
+def _acquire_counter(path: Path, *, sweep: str, beat_s: float, stale_s: float) -> Lease:
+    last = _holder(path)
+    until = time.monotonic() + stale_s
+    while last and time.monotonic() < until:
+        time.sleep(beat_s / 2)
+        now = _holder(path)
+        if now and now != last:
+            raise _held(sweep, now)
+        last = now
+    mine = _myself() | {"token": secrets.token_hex(8), "counter": 0}
+    files = Files(path.parent)
+    files.write(path.name, encode_json(mine))
+    # Two may find it free in one moment: the one whose token stays has it.
+    time.sleep(beat_s / 2)
+    if _holder(path).get("token") != mine["token"]:
+        raise _held(sweep, _holder(path))
+    stop = threading.Event()
+    thread = threading.Thread(target=_beat, args=(files, path.name, mine, stop, beat_s), daemon=True)
+    thread.start()
+    return Lease(lambda: _stop_beating(files, path, stop, thread))
+
+
+def _beat(files: Files, name: str, mine: dict[str, Any], stop: threading.Event, beat_s: float) -> None:
+    counter = 0
+    while not stop.wait(beat_s):
+        counter += 1
+        try:
+            files.write(name, encode_json(mine | {"counter": counter}))
+        except StoreError:  # a full disk or a lost mount: the next beat may succeed
+            continue
+
+
+def _stop_beating(files: Files, path: Path, stop: threading.Event, thread: threading.Thread) -> None:
+    stop.set()
+    thread.join()
+    files.write(path.name, b"")

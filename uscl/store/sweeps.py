@@ -1,0 +1,175 @@
+"""A sweep's own folder: what was asked, which cells, what happened, who is driving.
+
+<root>/sweeps/<identity>/sweep.yaml      resolved, as last run
+.../cells.json                           the planned cells
+.../events.jsonl                         appended by the driver only; states, no curves
+.../lease.json                           one driver at a time
+.../logs/<cell>-<attempt>.log            .../report/...
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from uscl.errors import SpecError, StoreError
+from uscl.records import CellPlan
+from uscl.store.files import Files, explained, make_folder
+from uscl.store.lease import Lease, acquire_lease
+from uscl.store.strict_json import decode_json, encode_json
+
+# What a sweep's results are about; with another of these they do not belong in one folder.
+_ABOUT = ("recipe", "data", "dataset", "dataset_fingerprint")
+_SHOWN = 10
+
+log = logging.getLogger(__name__)
+
+
+class SweepFolder:
+    """What one sweep keeps outside the stages, under `<root>/sweeps/<identity>/`."""
+
+    def __init__(self, root: str | Path, identity: str) -> None:
+        """Makes nothing yet. SpecError where the identity cannot name a folder."""
+        if not re.fullmatch(r"[A-Za-z0-9_][\w.=+-]*", identity, flags=re.ASCII):
+            raise SpecError(f"sweep name {identity!r}: use letters, digits and _.=+- and start with no dot")
+        self.identity = identity
+        self._files = Files(Files(root).root / "sweeps" / identity)
+
+    @property
+    def path(self) -> Path:
+        """The folder; it need not be there yet."""
+        return self._files.root
+
+    def write_sweep(self, document: Mapping[str, Any]) -> None:
+        """Keep the resolved sweep as sweep.yaml; plain values only.
+
+        StoreError where the folder belongs to a sweep over another recipe or dataset.
+        """
+        stored = self.read_sweep() or {}
+        for name in _ABOUT:
+            if name in stored and name in document and stored[name] != document[name]:
+                raise StoreError(
+                    f"{self.path}: holds a sweep with {name} {stored[name]!r}, this one has {document[name]!r}; "
+                    f"give this one another name with --name"
+                )
+        text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)
+        self._files.write("sweep.yaml", text.encode())
+
+    def read_sweep(self) -> dict[str, Any] | None:
+        """What `write_sweep` kept, or None. An unreadable file is logged and counts as absent: a start rewrites it."""
+        content = self._files.read_if_there("sweep.yaml")
+        if content is None:
+            return None
+        try:
+            document = yaml.safe_load(content)
+        except (yaml.YAMLError, UnicodeDecodeError):
+            document = None
+        if not isinstance(document, dict):
+            log.warning("%s/sweep.yaml is torn; it counts as absent", self.path)
+            return None
+        return document
+
+    def write_cells(self, cells: Sequence[CellPlan]) -> None:
+        """Keep the planned cells as cells.json, replacing those of an earlier start."""
+        self._files.write("cells.json", encode_json([cell.to_json() for cell in cells], indent=1))
+
+    def read_cells(self) -> tuple[CellPlan, ...]:
+        """What `write_cells` kept. StoreError where the sweep has not run yet or the file is torn."""
+        content = self._files.read_if_there("cells.json")
+        if content is None:
+            raise StoreError(f"{self.path}: no such sweep in this store; has it been run, with this --store?")
+        try:
+            return tuple(CellPlan.from_json(document) for document in decode_json(content))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StoreError(f"{self.path}/cells.json is torn ({error}); run the sweep again to rewrite it") from error
+
+    def append_event(self, event: Mapping[str, Any]) -> None:
+        """Add one record to events.jsonl. One writer at a time: the holder of the lease.
+
+        Not fsynced: it survives kill -9, and a power cut may only cost the history, never a result.
+        """
+        path = self._files.path("events.jsonl")
+        with explained(path, "append to"):
+            make_folder(path.parent)
+            with path.open("ab+", buffering=0) as stream:
+                # A torn last line must not swallow this record.
+                start = b"" if _ends_a_line(stream.fileno()) else b"\n"
+                _write_all(stream.fileno(), start + encode_json(event) + b"\n")
+
+    def read_events(self) -> list[dict[str, Any]]:
+        """The records of events.jsonl in order. Torn lines are left out; how many is logged."""
+        content = self._files.read_if_there("events.jsonl") or b""
+        records = [_record(line) for line in content.split(b"\n") if line]
+        whole = [record for record in records if record is not None]
+        if len(whole) < len(records):
+            log.warning("%s/events.jsonl: %d torn lines left out", self.path, len(records) - len(whole))
+        return whole
+
+    def log_path(self, cell: str, attempt: str) -> Path:
+        """Where an attempt at a cell logs; its folder is made."""
+        folder = self._files.path("logs")
+        with explained(folder, "make"):
+            make_folder(folder)
+        return folder / f"{cell}-{attempt}.log"
+
+    def logs(self, cell: str) -> list[Path]:
+        """Log files of a cell, oldest attempt first."""
+        return [self._files.path(f"logs/{name}") for name in self._files.list("logs") if name.startswith(f"{cell}-")]
+
+    def report_path(self, name: str) -> Path:
+        """Where a file of the report lies; its folder is made."""
+        folder = self._files.path("report")
+        with explained(folder, "make"):
+            make_folder(folder)
+        return folder / name
+
+    def acquire_lease(self) -> Lease:
+        """The right to drive this sweep. LeaseHeld where another driver has it; free again after kill -9."""
+        return acquire_lease(self._files.path("lease.json"), sweep=self.identity)
+
+
+def list_sweeps(root: str | Path) -> tuple[SweepFolder, ...]:
+    """The sweeps of a store that have been started, by identity."""
+    files = Files(root)
+    started = [name for name in files.list("sweeps") if files.exists(f"sweeps/{name}/sweep.yaml")]
+    return tuple(SweepFolder(root, name) for name in started)
+
+
+def find_cell(cells: Sequence[CellPlan], text: str) -> CellPlan:
+    """The cell meant by a number, as `uscl check` prints it, or by the first digits of its id; a number comes first.
+
+    SpecError where no cell or more than one is meant.
+    """
+    numbered = [cell for cell in cells if text.isdecimal() and cell.number == int(text)]
+    found = numbered or [cell for cell in cells if text and cell.cell.startswith(text.lower())]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        known = f"numbers go from {min(c.number for c in cells)} to {max(c.number for c in cells)}" if cells else "none"
+        raise SpecError(f"no cell {text!r}: give a number that `uscl check` prints or the start of an id ({known})")
+    shown = ", ".join(f"{cell.number} ({cell.cell[: len(text) + 4]})" for cell in found[:_SHOWN])
+    raise SpecError(f"cell {text!r} could be any of {len(found)}: {shown}; give more digits or the number")
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        document = decode_json(line)
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _ends_a_line(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
