@@ -19,7 +19,13 @@ Positive = Annotated[float, Field(gt=0.0)]
 class Section(BaseModel):
     """A frozen group of settings; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=False,
+        validate_default=True,  # a default and the same value written out are one value: 5 is 5.0 in a float field
+        use_attribute_docstrings=True,  # `uscl schema` and docs/settings.md
+    )
 
 
 class SeedSpec(Section):

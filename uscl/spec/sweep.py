@@ -1,0 +1,107 @@
+"""SweepSpec: a checked sweep file as a frozen value, and the cells it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from uscl.errors import SpecError
+from uscl.spec.phantom import PhantomSpec
+from uscl.spec.trial import Count, Positive, Section, TrialSpec
+
+
+class ResourcesSpec(Section):
+    """What one trial is given, and how often it saves. Nothing here changes a result."""
+
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 1
+    """Fractions share a GPU. Where a Ray that uscl itself started has none, trials run on the CPU, and it says so."""
+    cpus_per_trial: Positive = 1
+    """Also torch's threads on a CPU, in trials and in `uscl trial` alike."""
+    workers: Count | None = None
+    """Trials at once; null: as many as the machine's GPUs (or CPUs) hold."""
+    progress_every_s: Positive = 60.0
+    """Seconds between two resume points of a stage."""
+    amp: bool = True
+    """Mixed precision on GPUs: bf16, or fp16 with loss scaling below compute capability 8.0."""
+
+
+class ReportSpec(Section):
+    """The table at the end of a sweep."""
+
+    rows: tuple[str, ...] = ()
+    """Settings that make a row; cells that differ in nothing else are averaged (seeds)."""
+    columns: str = ""
+    """The setting that makes the columns; empty: one column."""
+    values: tuple[str, ...] = ("test/dsc",)
+    """Measurements shown, `val/...` or `test/...`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of a sweep, as the file asks for it. Whether two cells are the same is for the plan to say."""
+
+    number: int
+    """Position in the file, from 1."""
+    label: str
+    """The row in words, then the grid's values: `pairwise positive both labels.fraction=0.1 seed=0`."""
+    axes: Mapping[str, Any]
+    """The settings of its row and grid point, by dotted name as written (`seed` stays `seed`)."""
+    spec: TrialSpec
+    places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Where each given setting stands: `sweeps/x.yaml:14: temporal.window`."""
+
+    def error(self, name: str, message: str) -> SpecError:
+        """An error about setting `name` of this cell, to be raised; it begins with file and line."""
+        return SpecError(f"{place_of(name, self.places)}: {message}")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSpec:
+    """A sweep file, read and checked: every cell has every setting."""
+
+    name: str
+    """As the file has it, or as `--name` sets it."""
+    identity: str
+    """Names the sweep's folder and MLflow experiment: `name`, `-<recipe>` and `-<dataset>` where overridden."""
+    recipe: str
+    data: str
+    """`phantom`, or the folder of a dataset."""
+    grid: tuple[Cell, ...]
+    resources: ResourcesSpec
+    report: ReportSpec
+    phantom: PhantomSpec
+    description: str = ""
+    source: str = ""
+    """The file it was read from."""
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell in file order: rows outer, grid inner."""
+        return self.grid
+
+    def to_json(self) -> dict[str, Any]:
+        """What a sweep's folder keeps of it, with every setting of every cell."""
+        return {
+            "name": self.name,
+            "identity": self.identity,
+            "recipe": self.recipe,
+            "data": self.data,
+            "description": self.description,
+            "phantom": self.phantom.model_dump(mode="json"),
+            "resources": self.resources.model_dump(mode="json"),
+            "report": self.report.model_dump(mode="json"),
+            "cells": [
+                {"number": cell.number, "label": cell.label, "settings": cell.spec.model_dump(mode="json")}
+                for cell in self.grid
+            ],
+        }
+
+
+def place_of(name: str, places: Mapping[str, str]) -> str:
+    """Where setting `name` was given; the plain name where only a default gives it."""
+    if name in places:
+        return places[name]
+    sugar = "seed" if name in ("seed.pretrain", "seed.finetune", "labels.draw") else name
+    return places.get(sugar, name)
