@@ -1,0 +1,108 @@
+"""What a reader must know beside a table: what is missing, collapsed or diverged, which rule scored, what was mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from uscl.records import CellPlan, CellResult, Outcome
+from uscl.report.collect import CellRecord
+
+EMPTY_RULES = {
+    "dsc": "both masks empty = 1, one empty = 0 (both_empty_one)",
+    "dsc_nan_drop": "both masks empty is left out, one empty = 0 (nan_drop)",
+    "dsc_gt_present": "only cases where the class is present (gt_present_only): false positives elsewhere do not count",
+    "delta_snr": "the SNR of an empty mask is 0, so both empty adds 0; an error in log10 units, lower is better",
+    "delta_snr_present": "only where both masks are non-empty; an error in log10 units, lower is better",
+    "hd95": "a missed or invented region counts as the image diagonal; both empty is left out",
+}
+"""How each measurement treats empty masks (science.md 7)."""
+
+
+def footnotes(
+    cells: Sequence[CellPlan],
+    records: Mapping[str, CellRecord],
+    values: Sequence[str],
+    *,
+    mixed: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """The notes below a table, in a fixed order; `mixed` names settings that a mean averages over unsaid."""
+    results = {cell.number: _result(records, cell) for cell in cells}
+    notes = [
+        _cells_note("* collapsed pretraining, in the mean", results, lambda r: r is not None and _collapsed(r)),
+        _cells_note("! diverged (non-finite loss), not in the mean", results, lambda r: r is not None and _diverged(r)),
+        _cells_note("? not finished, not in the mean", results, lambda r: r is None),
+        f"means also average over {', '.join(mixed)}: name it in `report.rows`" if mixed else "",
+        *_rule_notes(values),
+        *_provenance_notes(records[cell.cell] for cell in cells if cell.cell in records),
+    ]
+    return tuple(note for note in notes if note)
+
+
+def torch_version(provenance: Mapping[str, Any]) -> str:
+    """The torch version a stage ran on, without its build tag; empty where it is not recorded."""
+    versions = provenance.get("versions")
+    found = versions.get("torch") if isinstance(versions, Mapping) else provenance.get("torch")
+    return str(found).split("+")[0] if found else ""
+
+
+def device_kind(provenance: Mapping[str, Any]) -> str:
+    """The kind of device a stage ran on (`cpu`, `Tesla V100-SXM2-16GB`), without its index; empty where unknown."""
+    for name in ("device_kind", "device_name", "gpu", "device"):
+        if provenance.get(name):
+            kind = str(provenance[name])
+            return kind.split(":")[0] if kind.startswith(("cuda:", "cpu:")) else kind
+    return ""
+
+
+def _result(records: Mapping[str, CellRecord], cell: CellPlan) -> CellResult | None:
+    return records[cell.cell].result if cell.cell in records else None
+
+
+def _collapsed(result: CellResult) -> bool:
+    return "collapsed" in result.flags
+
+
+def _diverged(result: CellResult) -> bool:
+    return result.outcome is Outcome.DIVERGED
+
+
+def _cells_note(
+    text: str, results: Mapping[int, CellResult | None], belongs: Callable[[CellResult | None], bool]
+) -> str:
+    numbers = sorted(number for number, result in results.items() if belongs(result))
+    if not numbers:
+        return ""
+    return f"{text}: {len(numbers)} of {len(results)} cells ({spans(numbers)})"
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Sorted whole numbers, runs drawn together: [1, 2, 3, 7] -> `1-3, 7`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
+
+
+def _rule_notes(values: Sequence[str]) -> list[str]:
+    measures = dict.fromkeys(value.split("/")[1] if "/" in value else value for value in values)
+    return [f"{measure}: {EMPTY_RULES[measure]}" for measure in measures if measure in EMPTY_RULES]
+
+
+def _provenance_notes(records: Iterable[CellRecord]) -> list[str]:
+    """A line per kind of machine difference: results of mixed devices or torch versions differ by more than seeds."""
+    stages = {manifest.ref: manifest for record in records for manifest in record.manifests.values()}
+    notes = []
+    for what, read in (("device kinds", device_kind), ("torch versions", torch_version)):
+        counts: dict[str, int] = {}
+        for manifest in stages.values():
+            name = read(manifest.provenance)
+            if name:
+                counts[name] = counts.get(name, 0) + 1
+        if len(counts) > 1:
+            listed = ", ".join(f"{name} ({counts[name]} stages)" for name in sorted(counts))
+            notes.append(f"mixed {what}: {listed}; differences between cells may come from that")
+    return notes

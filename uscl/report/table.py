@@ -1,0 +1,181 @@
+"""The table of a sweep: one block per measurement, a row per setting, a column per label fraction, and its footnotes.
+
+A pure function of the plan and the store's records; equal records give equal bytes. `render.py` prints it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from uscl.records import CellPlan, Outcome
+from uscl.report.collect import CellRecord
+from uscl.report.footnotes import footnotes
+from uscl.spec.sweep import ReportSpec
+
+SEEDS = ("seed.pretrain", "seed.finetune", "labels.draw")
+"""Settings that a row averages over: repeats of one question, not questions."""
+NOT_APPLICABLE = "-"
+COLLAPSED, DIVERGED, PARTIAL = "*", "!", "?"
+"""Marks beside a mean: a collapsed pretraining is in it; a diverged cell, or one not finished yet, is not."""
+
+LOWER_IS_BETTER = ("delta_snr", "hd95", "loss", "miss_rate")
+"""Beginnings of the measurements that are errors (science.md 7.2, 7.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One measurement of one row in one column: the mean over its cells (seeds)."""
+
+    mean: float
+    """NaN where no cell has the measurement."""
+    sd: float
+    """Sample standard deviation over the cells; NaN where n < 2."""
+    n: int
+    marks: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The settings of a row, and its entry per column; None where the sweep has no such cell."""
+
+    settings: tuple[str, ...]
+    entries: tuple[Entry | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """All rows of one measurement."""
+
+    value: str
+    """`test/dsc`."""
+    arrow: str
+    """`↓` where lower is better, else `↑`."""
+    rows: tuple[Row, ...]
+    floor: tuple[Entry | None, ...] | None
+    """What a prediction of nothing but background scores, per column; None where there is no such figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Blocks that share their row names and columns."""
+
+    row_names: tuple[str, ...]
+    column_name: str
+    """The setting that makes the columns; empty where there is one column only."""
+    columns: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...]
+
+
+def build_table(cells: Sequence[CellPlan], records: Mapping[str, CellRecord], report: ReportSpec) -> Table:
+    """The table of the `report:` block over the planned cells; cells without a record count as missing.
+
+    Mean, sample sd and n are over the finished cells of a row and column (its seeds); a NaN measurement leaves n.
+    """
+    rows, columns = _row_names(cells, report), _column_values(cells, report.columns)
+    groups = _groups(cells, rows, report.columns)
+    blocks = tuple(_block(value, groups, columns, records) for value in report.values)
+    notes = footnotes(cells, records, report.values, mixed=_mixed_axes(cells, (*rows, report.columns)))
+    return Table(rows, report.columns, columns, blocks, (*_single_run_note(blocks), *notes))
+
+
+def shown(settings: Mapping[str, Any], name: str) -> str:
+    """A setting as the table prints it; `-` where another setting makes it moot."""
+    section = name.split(".")[0]
+    if settings.get("method") == "supervised" and section in ("contrast", "encoder", "decoder", "temporal"):
+        return NOT_APPLICABLE
+    if section == "temporal" and name != "temporal.polarity" and settings.get("temporal.polarity") == "none":
+        return NOT_APPLICABLE
+    value = settings.get(name, NOT_APPLICABLE)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def arrow(value: str) -> str:
+    """`↓` where lower is better, else `↑`."""
+    measure = value.split("/")[1] if "/" in value else value
+    return "↓" if measure.startswith(LOWER_IS_BETTER) else "↑"
+
+
+def floor_name(value: str) -> str:
+    """The all-background figure beside a measurement: `test/dsc/cortex` -> `test/dsc_floor/cortex`."""
+    parts = value.split("/")
+    at = min(1, len(parts) - 1)
+    return "/".join([*parts[:at], f"{parts[at]}_floor", *parts[at + 1 :]])
+
+
+def _row_names(cells: Sequence[CellPlan], report: ReportSpec) -> tuple[str, ...]:
+    """The declared rows; without them, every axis that is neither the column nor a seed."""
+    if report.rows:
+        return tuple(report.rows)
+    axes = dict.fromkeys(name for cell in cells for name in cell.axes)
+    return tuple(name for name in axes if name not in (report.columns, "seed", *SEEDS))
+
+
+def _column_values(cells: Sequence[CellPlan], column: str) -> tuple[str, ...]:
+    values = {shown(cell.settings, column): cell.settings.get(column) for cell in cells}
+    if not column:
+        return tuple(values)
+    if all(isinstance(value, (int, float)) for value in values.values()):
+        return tuple(sorted(values, key=lambda text: float(values[text])))
+    return tuple(values)
+
+
+_Groups = dict[tuple[str, ...], dict[str, list[CellPlan]]]
+
+
+def _groups(cells: Iterable[CellPlan], rows: Sequence[str], column: str) -> _Groups:
+    """Cells by row and column, in the order of their numbers."""
+    groups: _Groups = {}
+    for cell in sorted(cells, key=lambda cell: cell.number):
+        row = tuple(shown(cell.settings, name) for name in rows)
+        groups.setdefault(row, {}).setdefault(shown(cell.settings, column), []).append(cell)
+    return groups
+
+
+def _block(value: str, groups: _Groups, columns: Sequence[str], records: Mapping[str, CellRecord]) -> Block:
+    rows = tuple(
+        Row(settings, tuple(_entry(by_column.get(column), value, records) for column in columns))
+        for settings, by_column in groups.items()
+    )
+    everything = {column: [c for by_column in groups.values() for c in by_column.get(column, ())] for column in columns}
+    floor = tuple(_entry(everything[column], floor_name(value), records) for column in columns)
+    known = any(entry is not None and entry.n for entry in floor)
+    return Block(value, arrow(value), rows, floor if known else None)
+
+
+def _entry(cells: Sequence[CellPlan] | None, value: str, records: Mapping[str, CellRecord]) -> Entry | None:
+    if not cells:
+        return None
+    results = [records[cell.cell].result if cell.cell in records else None for cell in cells]
+    done = [result for result in results if result is not None and result.outcome is Outcome.DONE]
+    values = [result.metrics[value] for result in done if math.isfinite(result.metrics.get(value, math.nan))]
+    marks = COLLAPSED * any("collapsed" in result.flags for result in done)
+    marks += DIVERGED * any(result is not None and result.outcome is Outcome.DIVERGED for result in results)
+    marks += PARTIAL * any(result is None for result in results)
+    mean = math.fsum(values) / len(values) if values else math.nan
+    sd = statistics.stdev(values) if len(values) > 1 else math.nan
+    return Entry(mean, sd, len(values), marks)
+
+
+def _single_run_note(blocks: Sequence[Block]) -> tuple[str, ...]:
+    """Without repeats no difference can be told from chance, and the page must say so."""
+    counts = [entry.n for block in blocks for row in block.rows for entry in row.entries if entry is not None]
+    if 1 not in counts:
+        return ()
+    return ("n = 1: one training run, no spread is known; add seeds before reading small differences",)
+
+
+def _mixed_axes(cells: Sequence[CellPlan], named: Sequence[str]) -> tuple[str, ...]:
+    """Settings, other than seeds, that cells of one entry differ in: the mean hides them."""
+    mixed: dict[str, None] = {}
+    seen: dict[tuple[str, ...], CellPlan] = {}
+    axes = dict.fromkeys(name for cell in cells for name in cell.axes if name not in ("seed", *SEEDS))
+    for cell in cells:
+        first = seen.setdefault(tuple(shown(cell.settings, name) for name in named), cell)
+        mixed |= {name: None for name in axes if shown(first.settings, name) != shown(cell.settings, name)}
+    return tuple(mixed)
