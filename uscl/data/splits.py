@@ -132,41 +132,62 @@ def _check_enough(name: str, pool: set[str], drawn: Sequence[str]) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Unit:
+    """A unit that may be drawn: its name, number of cases and classes."""
+
+    name: str
+    size: int
+    classes: frozenset[str]
+
+
 def _draw(cases: Mapping[str, Sequence[CaseEntry]], quotas: Mapping[str, float], seed: int) -> dict[str, set[str]]:
     """Units of each part of `quotas`, in turn; what is left over is for training."""
-    rest = sorted(cases, key=lambda unit: _rank(f"split/{seed}", unit))
+    rest = [_Unit(name, len(members), _classes(members)) for name, members in cases.items()]
+    rest.sort(key=lambda unit: _rank(f"split/{seed}", unit.name))
+    owners = Counter(name for unit in rest for name in unit.classes)
     taken: dict[str, set[str]] = {}
     for position, (part, quota) in enumerate(quotas.items()):
         parts_left = len(quotas) - position  # those still to be drawn after this one, and training
-        taken[part] = set()
-        while (unit := _next_unit(cases, rest, taken[part], quota=quota, parts_left=parts_left)) is not None:
-            taken[part].add(unit)
+        taken[part], covered, gap = set(), set(), quota
+        while (unit := _next_unit(rest, owners, covered, gap=gap, parts_left=parts_left)) is not None:
+            taken[part].add(unit.name)
             rest.remove(unit)
+            owners.subtract(unit.classes)
+            covered |= unit.classes | {""}  # not empty any more
+            gap -= unit.size
     return taken
 
 
 def _next_unit(
-    cases: Mapping[str, Sequence[CaseEntry]], rest: list[str], taken: set[str], *, quota: float, parts_left: int
-) -> str | None:
-    """The unit of `rest` to add: one with a class still missing, else one that comes closer to the quota, else none."""
+    rest: Sequence[_Unit], owners: Mapping[str, int], covered: set[str], *, gap: float, parts_left: int
+) -> _Unit | None:
+    """The unit to add to a part: one with a class it lacks, else one that comes closer to the quota, else none.
+
+    `owners` counts the units of `rest` per class, `covered` names the classes of the part (empty: no unit yet),
+    `gap` is the number of cases up to its quota. The last owner of a class stays with training.
+    """
     if len(rest) <= parts_left:
         return None
-    owners = Counter(name for unit in rest for name in _classes(cases[unit]))
-    covered: frozenset[str] = frozenset().union(*(_classes(cases[unit]) for unit in taken))
-    gap = quota - sum(len(cases[unit]) for unit in taken)
-    spare = [unit for unit in rest if all(owners[name] > 1 for name in _classes(cases[unit]))]
-    candidates = spare or ([] if taken else rest)
-    fitting = [unit for unit in candidates if abs(gap - len(cases[unit])) < abs(gap)]
-    needed = [unit for unit in candidates if _classes(cases[unit]) - covered]
-    both = [unit for unit in fitting if _classes(cases[unit]) - covered]
-    choice = both or needed or fitting or ([] if taken else candidates)
+    scarce = {name for name, count in owners.items() if count <= parts_left}
+    if not scarce and covered.issuperset(owners):
+        return next((unit for unit in rest if _comes_closer(unit, gap)), None)
+    spare = [unit for unit in rest if all(owners[name] > 1 for name in unit.classes)]
+    candidates = spare or ([] if covered else rest)
+    fitting = [unit for unit in candidates if _comes_closer(unit, gap)]
+    needed = [unit for unit in candidates if unit.classes - covered]
+    choice = [unit for unit in fitting if unit.classes - covered] or needed or fitting
+    choice = choice or ([] if covered else candidates)
 
-    def cost(unit: str) -> tuple[int, int, int]:
-        classes = _classes(cases[unit])
-        too_big = 0 if fitting else len(cases[unit])
-        return too_big, -len(classes - covered), sum(owners[name] <= parts_left for name in classes)
+    def cost(unit: _Unit) -> tuple[int, int, int]:
+        too_big = 0 if fitting else unit.size
+        return too_big, -len(unit.classes - covered), len(unit.classes & scarce)
 
     return min(choice, key=cost, default=None)  # ties: the first in hash order
+
+
+def _comes_closer(unit: _Unit, gap: float) -> bool:
+    return abs(gap - unit.size) < abs(gap)
 
 
 def _label_order(index: DatasetIndex, split: Split, draw: int) -> list[CaseEntry]:
