@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from uscl.spec.networks import NetworkGeometry, geometry
 
 OUTPUT_BIAS = -2.0
-"""Start of the tiny preset's logits: sigmoid(-2) = 0.12, near the area of a class; 250 steps are too few to get there."""
+"""Start of the tiny preset's logits: sigmoid(-2) = 0.12, near a class's area; 250 steps are too few to get there."""
 
 
 @dataclass(frozen=True, slots=True)

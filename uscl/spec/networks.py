@@ -41,7 +41,7 @@ class NetworkGeometry:
     @property
     def stride(self) -> int:
         """Input px per cell of the bottleneck; divides `image_size`."""
-        return self.stem_stride * 2**self.num_blocks
+        return self.stem_stride << self.num_blocks
 
     @property
     def bottleneck_size(self) -> int:
@@ -54,7 +54,7 @@ class NetworkGeometry:
 
     def level_size(self, level: int) -> int:
         """Side of the map that decoder block `level` gives, cells."""
-        return self.bottleneck_size * 2**level
+        return self.bottleneck_size << level
 
 
 def geometry(preset: str, image_size: int) -> NetworkGeometry:

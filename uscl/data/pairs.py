@@ -1,0 +1,152 @@
+"""Which views of a batch form pairs: temporal pairs of whole frames (encoder) and of regions (decoder).
+
+science.md 3.1 has the table that `pair_masks` follows, 2.3 the decoder stage. Everything here is a pure function
+of small tensors; built on the CPU beside the batch, it costs a GPU no synchronisation.
+"""
+# N views in the batch (two per frame), P ordered pairs of views, R regions
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+POSITION_TOLERANCE = 1e-6
+"""Positions are sums of floats (0.2 - 0.15 > 0.05); a gap this little over the window is still near."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairMasks:
+    """Pairs of a batch, for the global loss. What is in neither mask is ignored; the diagonal is in neither."""
+
+    positive_NN: Tensor
+    negative_NN: Tensor
+    """Both bool and symmetric."""
+
+    def to(self, device: torch.device | str) -> PairMasks:
+        """The same masks on a device, without waiting for the copy."""
+        return PairMasks(self.positive_NN.to(device, non_blocking=True), self.negative_NN.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPairs:
+    """Pairs of a batch, for the local loss: each is a pair of maps whose same regions are positives."""
+
+    first_P: Tensor
+    second_P: Tensor
+    """Indices of the two views; every pair occurs in both directions."""
+    near_P: Tensor
+    """bool: the views show two near frames; else they are two views of one frame."""
+    negative_NN: Tensor
+    """bool: views whose same region is a negative (far frames; other clips under cross_clip_negative)."""
+
+    def to(self, device: torch.device | str) -> LocalPairs:
+        """The same pairs on a device, without waiting for the copy."""
+        fields = (self.first_P, self.second_P, self.near_P, self.negative_NN)
+        return LocalPairs(*(field.to(device, non_blocking=True) for field in fields))
+
+
+def near_far(gap: Tensor, *, window: float, guard: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Near and far by distance in time: near where gap <= window, far where gap >= max(window + guard, next frame).
+
+    `gap`, `window` and `guard` are in one unit (frames, ms, fraction of the clip); float64 for ms and fractions.
+    A frame between the two is in the guard band: neither. science.md 3.1.
+    """
+    near = gap <= window + POSITION_TOLERANCE
+    far = ~near & (gap >= window + guard - POSITION_TOLERANCE)
+    return near, far
+
+
+def pair_masks(
+    clip_N: Tensor,
+    position_N: Tensor,
+    *,
+    frame_N: Tensor,
+    polarity: str,
+    window: float | None = None,
+    guard: float = 0.0,
+    negatives: str = "all",
+) -> PairMasks:
+    """Positive and negative pairs of N views under a polarity (science.md 3.1).
+
+    `clip_N` names the clip, `frame_N` the frame (equal: two views of one frame, always positive), `position_N` its
+    place in time in the window's unit. `window` is not read under polarity `none`. `negatives` counts only under
+    `negative` and `positive_negative`; otherwise frames of other clips are the negatives.
+    """
+    relation = _relations(clip_N, position_N, frame_N, window=window if polarity != "none" else None, guard=guard)
+    positive, negative = relation.view, torch.zeros_like(relation.view)
+    if polarity in ("positive", "positive_negative"):
+        positive = positive | relation.near
+    if _far_are_negative(polarity, negatives):
+        negative = negative | relation.far
+    if polarity in ("none", "positive") or negatives in ("cross", "all"):
+        negative = negative | relation.other_clip
+    return PairMasks(positive, negative)
+
+
+def local_pairs(
+    clip_N: Tensor,
+    position_N: Tensor,
+    *,
+    frame_N: Tensor,
+    polarity: str,
+    window: float | None = None,
+    guard: float = 0.0,
+    negatives: str = "all",
+    cross_clip_negative: bool = False,
+) -> LocalPairs:
+    """Pairs of maps for the decoder stage: two views of a frame, and near frames where near positives are on.
+
+    Arguments as in `pair_masks`. Other clips give negatives only by `cross_clip_negative`, far frames only where
+    the polarity makes them negative and `negatives` is not `cross`. science.md 2.3.
+    """
+    relation = _relations(clip_N, position_N, frame_N, window=window if polarity != "none" else None, guard=guard)
+    near = relation.near if polarity in ("positive", "positive_negative") else torch.zeros_like(relation.near)
+    negative = relation.far if _far_are_negative(polarity, negatives) else torch.zeros_like(relation.far)
+    if cross_clip_negative:
+        negative = negative | relation.other_clip
+    first, second = torch.nonzero(relation.view | near, as_tuple=True)
+    return LocalPairs(first, second, near[first, second], negative)
+
+
+def nearest_regions(corners: Sequence[tuple[int, int]], number: int) -> Tensor:
+    """bool (R, R): row r marks the `number` regions nearest to region r, ties by index; never r itself.
+
+    `corners` as from spec.networks.region_grid.
+    """
+    point_R2 = torch.tensor(corners)
+    squared_RR = (point_R2[:, None] - point_R2[None]).square().sum(dim=-1)
+    squared_RR.fill_diagonal_(torch.iinfo(squared_RR.dtype).max)
+    nearest = squared_RR.argsort(dim=1, stable=True)[:, :number]
+    return torch.zeros(squared_RR.shape, dtype=torch.bool).scatter(1, nearest, True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relations:
+    """What two views are to each other; each field bool (N, N), disjoint, the diagonal in none."""
+
+    view: Tensor
+    near: Tensor
+    far: Tensor
+    other_clip: Tensor
+
+
+def _relations(
+    clip_N: Tensor, position_N: Tensor, frame_N: Tensor, *, window: float | None, guard: float
+) -> _Relations:
+    same_clip = clip_N[:, None] == clip_N[None]
+    same_frame = same_clip & (frame_N[:, None] == frame_N[None])
+    view = same_frame & ~torch.eye(len(clip_N), dtype=torch.bool, device=clip_N.device)
+    if window is None:
+        nothing = torch.zeros_like(view)
+        return _Relations(view, nothing, nothing, ~same_clip)
+    gap = (position_N[:, None] - position_N[None]).abs()
+    near, far = near_far(gap, window=window, guard=guard)
+    inside = same_clip & ~same_frame
+    return _Relations(view, inside & near, inside & far, ~same_clip)
+
+
+def _far_are_negative(polarity: str, negatives: str) -> bool:
+    return polarity in ("negative", "positive_negative") and negatives in ("intra", "all")

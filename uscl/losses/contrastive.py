@@ -1,0 +1,122 @@
+"""Contrastive losses of whole frames: InfoNCE forms and the pairwise loss. Regions: losses/local.py.
+
+Embeddings need not be normalised. All arithmetic is float32 (or float64 where given) whatever the autocast;
+nothing here waits for the device. A loss is "at chance" at the value that constant embeddings give.
+"""
+# N views, D embedding
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+NORM_EPS = 1e-6
+"""Embeddings shorter than this are not stretched to the unit sphere: bounds the gradient at zero."""
+DISTANCE_EPS = 1e-10
+"""Under the root of the Euclidean distance: a finite gradient at D = 0 (science.md 4)."""
+
+
+def info_nce(
+    embedding_ND: Tensor, positive_NN: Tensor, negative_NN: Tensor, *, form: str, temperature: float
+) -> Tensor:
+    """InfoNCE with cosine similarity / temperature, mean over its terms; each anchor-positive pair is one term.
+
+    `form`: `per_pair_neg_only` has that positive and the anchor's negatives in the denominator (Chaitanya et al.
+    2020); `supcon_out` all positives and negatives, averaged over positives, then anchors (Khosla et al. 2020);
+    `simclr` is the same for exactly one positive per anchor (Chen et al. 2020). Ignored pairs are in no
+    denominator. Terms without a negative are left out; 0 with a gradient of 0 where no term is left.
+    """
+    with torch.autocast(embedding_ND.device.type, enabled=False):
+        similarity_NN = cosine(embedding_ND) / temperature
+        denominator_N = masked_logsumexp(
+            similarity_NN, negative_NN if form == "per_pair_neg_only" else _both(positive_NN, negative_NN)
+        )
+        if form == "per_pair_neg_only":
+            term_NN = F.softplus(denominator_N[:, None] - similarity_NN)
+        else:
+            term_NN = denominator_N[:, None] - similarity_NN
+        return (term_NN * _term_weights(positive_NN, negative_NN, form=form, dtype=term_NN.dtype)).sum()
+
+
+def info_nce_chance(positive_NN: Tensor, negative_NN: Tensor, *, form: str) -> Tensor:
+    """What `info_nce` gives on constant embeddings, as a scalar tensor: ln of the denominator's size, per term."""
+    size_N = 1 + negative_NN.sum(dim=1)
+    if form != "per_pair_neg_only":
+        size_N = _both(positive_NN, negative_NN).sum(dim=1).clamp(min=1)
+    weight_NN = _term_weights(positive_NN, negative_NN, form=form, dtype=torch.float32)
+    return (size_N.log()[:, None] * weight_NN).sum()
+
+
+def pairwise(embedding_ND: Tensor, positive_NN: Tensor, negative_NN: Tensor, *, margin: float, distance: str) -> Tensor:
+    """Pairwise contrastive loss: D^2 / 2 over positives, max(0, margin - D)^2 / 2 over negatives, balanced half and half.
+
+    `distance`: `euclidean` on the unit sphere (0 to 2) or `cosine`, 1 - cos. A batch without one kind of pair is
+    the mean of the other. Chopra et al. 2005; Singla et al. 2022, eq. 1.
+    """
+    with torch.autocast(embedding_ND.device.type, enabled=False):
+        cosine_NN = cosine(embedding_ND)
+        attract = masked_mean(attraction(cosine_NN, distance=distance), positive_NN)
+        repel = masked_mean(repulsion(cosine_NN, margin=margin, distance=distance), negative_NN)
+        has_positive, has_negative = _presence(positive_NN, negative_NN, attract.dtype)
+        return (attract + repel) / (has_positive + has_negative).clamp(min=1)
+
+
+def pairwise_chance(positive_NN: Tensor, negative_NN: Tensor, *, margin: float) -> Tensor:
+    """What `pairwise` gives on constant embeddings, as a scalar tensor: margin^2 / 4 where both kinds of pair exist."""
+    has_positive, has_negative = _presence(positive_NN, negative_NN, torch.float32)
+    return margin**2 / 2 * has_negative / (has_positive + has_negative).clamp(min=1)
+
+
+def cosine(embedding_ND: Tensor) -> Tensor:
+    """Cosine similarities (N, N) in float32 or float64."""
+    unit_ND = unit(embedding_ND)
+    return unit_ND @ unit_ND.T
+
+
+def unit(embedding: Tensor) -> Tensor:
+    """Embeddings on the unit sphere (last dimension), in float32 or float64."""
+    wide = embedding if embedding.dtype == torch.float64 else embedding.float()
+    return F.normalize(wide, dim=-1, eps=NORM_EPS)
+
+
+def attraction(cosine_similarity: Tensor, *, distance: str) -> Tensor:
+    """D^2 / 2 elementwise; zero, with a finite gradient, where two embeddings are equal."""
+    if distance == "cosine":
+        return (1 - cosine_similarity).square() / 2
+    return (1 - cosine_similarity).clamp(min=0)  # D^2 = 2 - 2 cos
+
+
+def repulsion(cosine_similarity: Tensor, *, margin: float, distance: str) -> Tensor:
+    """max(0, margin - D)^2 / 2 elementwise; zero, with zero gradient, from D = margin on."""
+    if distance == "cosine":
+        length = 1 - cosine_similarity
+    else:
+        length = ((2 - 2 * cosine_similarity).clamp(min=0) + DISTANCE_EPS).sqrt()
+    return (margin - length).clamp(min=0).square() / 2
+
+
+def masked_logsumexp(value: Tensor, mask: Tensor) -> Tensor:
+    """log sum exp over the last dimension where `mask`; hugely negative, with zero gradient, for an empty row."""
+    return value.masked_fill(~mask, torch.finfo(value.dtype).min / 4).logsumexp(dim=-1)
+
+
+def masked_mean(value: Tensor, mask: Tensor) -> Tensor:
+    """Mean where `mask`; 0 where it is empty."""
+    return (value * mask).sum() / mask.sum().clamp(min=1)
+
+
+def _both(positive_NN: Tensor, negative_NN: Tensor) -> Tensor:
+    return positive_NN | negative_NN
+
+
+def _term_weights(positive_NN: Tensor, negative_NN: Tensor, *, form: str, dtype: torch.dtype) -> Tensor:
+    """Weight of each anchor-positive term in the mean: equal per term, or per anchor under supcon_out."""
+    term_NN = (positive_NN & negative_NN.any(dim=1, keepdim=True)).to(dtype)
+    if form == "supcon_out":
+        term_NN = term_NN / term_NN.sum(dim=1, keepdim=True).clamp(min=1)
+    return term_NN / term_NN.sum().clamp(min=1)
+
+
+def _presence(positive_NN: Tensor, negative_NN: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return positive_NN.any().to(dtype), negative_NN.any().to(dtype)

@@ -1,0 +1,96 @@
+"""Contrastive losses of regions, for the decoder stage (science.md 2.3, "Our decoder stage").
+
+A positive is the same region in the two maps of a pair; pairs are two views of a frame and, where near positives
+are on, two near frames: the loss is the mean of both terms. Negatives of a region are its nearest other regions in
+both maps, and the same region of the frames that `LocalPairs.negative_NN` marks. float32 whatever the autocast.
+"""
+# N views (maps), R regions, D embedding, P ordered pairs of maps
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from uscl.data.pairs import LocalPairs
+from uscl.losses.contrastive import attraction, masked_logsumexp, repulsion, unit
+
+
+def local_info_nce(
+    region_NRD: Tensor, pairs: LocalPairs, *, neighbour_RR: Tensor, form: str, temperature: float
+) -> Tensor:
+    """InfoNCE over regions; `neighbour_RR` as from data.pairs.nearest_regions, forms as in `info_nce`.
+
+    Under `supcon_out` the denominator holds the region in every map paired with the anchor's, not only in this one.
+    """
+    with torch.autocast(region_NRD.device.type, enabled=False):
+        unit_NRD = unit(region_NRD)
+        own_NRR, paired_PRR, same_RNN = _cosines(unit_NRD, pairs)
+        own_NR = masked_logsumexp(own_NRR / temperature, neighbour_RR)
+        paired_PR = masked_logsumexp(paired_PRR / temperature, neighbour_RR)
+        extra_NR = masked_logsumexp(same_RNN / temperature, pairs.negative_NN).T
+        positive_PR = _positive(paired_PRR) / temperature
+        anchor_NR = torch.logaddexp(own_NR, extra_NR)
+        if form == "supcon_out":
+            positive_NR = masked_logsumexp(same_RNN / temperature, _positive_mask(pairs)).T
+            anchor_NR = torch.logaddexp(anchor_NR, positive_NR)
+            denominator_PR = torch.logaddexp(paired_PR, anchor_NR[pairs.first_P])
+            return _mean_of_both(denominator_PR - positive_PR, pairs.near_P)
+        denominator_PR = torch.logaddexp(paired_PR, anchor_NR[pairs.first_P])
+        return _mean_of_both(F.softplus(denominator_PR - positive_PR), pairs.near_P)
+
+
+def local_info_nce_chance(pairs: LocalPairs, *, neighbour_RR: Tensor, form: str) -> Tensor:
+    """What `local_info_nce` gives on constant embeddings, as a scalar tensor: ln(1 + negatives) per term."""
+    positives_N = (
+        _positive_mask(pairs).sum(dim=1) if form == "supcon_out" else torch.ones_like(pairs.negative_NN[0]).long()
+    )
+    extra_N = pairs.negative_NN.sum(dim=1) + positives_N
+    size_PR = 2 * neighbour_RR.sum(dim=1)[None] + extra_N[pairs.first_P][:, None]
+    return _mean_of_both(size_PR.log(), pairs.near_P)
+
+
+def local_pairwise(
+    region_NRD: Tensor, pairs: LocalPairs, *, neighbour_RR: Tensor, margin: float, distance: str
+) -> Tensor:
+    """Pairwise loss over the same pairs: half the positive's D^2 / 2, half the mean hinge of the region's negatives."""
+    with torch.autocast(region_NRD.device.type, enabled=False):
+        own_NRR, paired_PRR, same_RNN = _cosines(unit(region_NRD), pairs)
+
+        def hinge(cosine: Tensor, mask: Tensor) -> Tensor:
+            return (repulsion(cosine, margin=margin, distance=distance) * mask).sum(dim=-1)
+
+        anchor_NR = hinge(own_NRR, neighbour_RR) + hinge(same_RNN, pairs.negative_NN).T
+        number_NR = 2 * neighbour_RR.sum(dim=1)[None] + pairs.negative_NN.sum(dim=1)[:, None]
+        repel_PR = (hinge(paired_PRR, neighbour_RR) + anchor_NR[pairs.first_P]) / number_NR[pairs.first_P]
+        attract_PR = attraction(_positive(paired_PRR), distance=distance)
+        return _mean_of_both((attract_PR + repel_PR) / 2, pairs.near_P)
+
+
+def local_pairwise_chance(*, margin: float) -> float:
+    """What `local_pairwise` gives on constant embeddings: margin^2 / 4."""
+    return margin**2 / 4
+
+
+def _cosines(unit_NRD: Tensor, pairs: LocalPairs) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosines of regions within each map, between the two maps of each pair, and of one region over all maps."""
+    own_NRR = unit_NRD @ unit_NRD.transpose(1, 2)
+    first, second = unit_NRD.index_select(0, pairs.first_P), unit_NRD.index_select(0, pairs.second_P)
+    unit_RND = unit_NRD.transpose(0, 1)
+    return own_NRR, first @ second.transpose(1, 2), unit_RND @ unit_RND.transpose(1, 2)
+
+
+def _positive(paired_PRR: Tensor) -> Tensor:
+    return paired_PRR.diagonal(dim1=1, dim2=2)
+
+
+def _positive_mask(pairs: LocalPairs) -> Tensor:
+    return torch.zeros_like(pairs.negative_NN).index_put((pairs.first_P, pairs.second_P), torch.ones_like(pairs.near_P))
+
+
+def _mean_of_both(term_PR: Tensor, near_P: Tensor) -> Tensor:
+    """Mean of the two kinds' means; of the one kind where the batch has no other; 0 where it has no pair."""
+    kind_P2 = torch.stack([~near_P, near_P], dim=1).to(term_PR.dtype)
+    number_2 = kind_P2.sum(dim=0)
+    mean_2 = (term_PR.mean(dim=1)[:, None] * kind_P2).sum(dim=0) / number_2.clamp(min=1)
+    return mean_2.sum() / (number_2 > 0).sum().clamp(min=1)
