@@ -1,0 +1,153 @@
+"""Content keys: what shares, what must not, and what no key may depend on."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from uscl.errors import DataError, SpecError
+from uscl.spec.trial import Section, TrialSpec
+from uscl.stages.keys import STAGE_VERSION, canonical, chain, stage_key
+
+ROWS = [
+    {"contrast__loss": "infonce", "temporal__polarity": "none"},
+    *(
+        {"contrast__loss": loss, "temporal__polarity": polarity, "temporal__stage": stage}
+        for (loss, polarity), stage in itertools.product(
+            [("infonce", "positive"), ("pairwise", "positive"), ("pairwise", "positive_negative")],
+            ["encoder", "decoder", "both"],
+        )
+    ),
+]
+
+
+def keys_of(spec, index):
+    return {stage.name: stage.key for stage in chain(spec, index).stages}
+
+
+def test_experiment_2_has_5_encoders_10_decoders_and_30_cells(trial, tiny_index):
+    chains = [
+        chain(trial(**row, labels__fraction=fraction), tiny_index)
+        for row, fraction in itertools.product(ROWS, [0.25, 0.5, 1.0])
+    ]
+    keys = {name: {each.stage(name).key for each in chains} for name in ("encoder", "decoder", "finetune")}
+    assert {name: len(found) for name, found in keys.items()} == {"encoder": 5, "decoder": 10, "finetune": 30}
+
+
+def test_the_cell_is_the_key_of_its_finetune_stage(trial, tiny_index):
+    links = chain(trial(), tiny_index)
+    assert [stage.name for stage in links.stages] == ["encoder", "decoder", "finetune", "evaluate/val", "evaluate/test"]
+    assert links.cell == links.stage("finetune").key
+    assert [stage.parent and stage.parent.kind for stage in links.stages] == [
+        None, "encoder", "decoder", "finetune", "finetune",
+    ]  # fmt: skip
+
+
+def test_a_supervised_trial_starts_at_finetune(trial, tiny_index):
+    links = chain(trial(method="supervised"), tiny_index)
+    assert [stage.name for stage in links.stages] == ["finetune", "evaluate/val", "evaluate/test"]
+    assert links.stages[0].parent is None
+
+
+@pytest.mark.parametrize(
+    "moot",
+    [
+        {"temporal__window": 9},
+        {"temporal__guard": 3},
+        {"contrast__margin": 0.5},
+        {"speckle__form": "log"},
+        {"labels__draw": 7},
+    ],
+)
+def test_a_moot_setting_is_in_no_key(trial, tiny_index, moot):
+    """Polarity none reads no window, infonce no margin, weight 0 no form, fraction 1 no draw."""
+    assert keys_of(trial(**moot), tiny_index) == keys_of(trial(), tiny_index)
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"labels__fraction": 0.5}, {"encoder", "decoder"}),
+        ({"speckle__weight": 0.1}, {"encoder", "decoder"}),
+        ({"seed": {"finetune": 3}}, {"encoder", "decoder"}),
+        ({"temporal__polarity": "positive", "temporal__stage": "decoder"}, {"encoder"}),
+        ({"decoder__level": 3}, {"encoder"}),
+        ({"evaluate__tta": "flip"}, {"encoder", "decoder", "finetune"}),
+        ({"image": {"size": 32, "norm": "zscore"}}, set()),
+        ({"seed": {"pretrain": 3}}, set()),
+        ({"split__seed": 5}, set()),
+    ],
+)
+def test_a_setting_changes_the_keys_of_the_stages_that_read_it(trial, tiny_index, change, kept):
+    before, after = keys_of(trial(), tiny_index), keys_of(trial(**change), tiny_index)
+    assert {name for name in before if before[name] == after[name]} == kept
+
+
+def test_pretraining_reads_no_clip_of_a_held_out_patient(trial, tiny_index):
+    links = chain(trial(), tiny_index)
+    held_out = {case[:2] for name in ("evaluate/val", "evaluate/test") for case in links.stage(name).data.cases}
+    assert held_out and not held_out & {clip[:2] for clip in links.stage("encoder").data.clips}
+
+
+def test_content_is_in_the_key(trial, tiny_index):
+    import dataclasses
+
+    changed = dataclasses.replace(tiny_index.clips[0], content="0" * 64)
+    clips = tuple(changed if clip is tiny_index.clips[0] else clip for clip in tiny_index.clips)
+    other = dataclasses.replace(tiny_index, clips=clips)
+    if changed.clip in chain(trial(), tiny_index).stage("encoder").data.clips:
+        assert keys_of(trial(), other) != keys_of(trial(), tiny_index)
+    renamed = dataclasses.replace(tiny_index, name="other")
+    assert keys_of(trial(), renamed) == keys_of(trial(), tiny_index)
+
+
+def test_a_bumped_stage_version_makes_a_new_key(trial, tiny_index):
+    stage = chain(trial(), tiny_index).stage("encoder")
+    key = stage_key(stage.kind, stage.inputs, data="d", parent=None)
+    assert key == stage_key(stage.kind, stage.inputs, data="d", parent=None, version=STAGE_VERSION["encoder"])
+    assert key != stage_key(stage.kind, stage.inputs, data="d", parent=None, version=STAGE_VERSION["encoder"] + 1)
+
+
+@given(st.floats(min_value=1e-9, max_value=1e3), st.booleans())
+def test_equal_numbers_written_otherwise_give_one_canonical_value(lr, as_text):
+    """1e-3 and 0.001, and a default written out, are the same request."""
+    written = {"steps": 1, "lr": repr(lr) if as_text else lr, "batch": 1}
+    base = {"data": "d", "image": {"size": 32}, "network": {"preset": "tiny"}}
+    stages = {"encoder": {"steps": 1, "lr": 1, "clips": 2, "frames": 2}}
+    stages["decoder"] = stages["encoder"] | {"level": 1}
+    plain = TrialSpec(**base, **stages, finetune=written)
+    spelled = TrialSpec(**base, **stages, finetune={**written, "lr": lr, "loss": "dice_ce"}, speckle={"weight": 0})
+    assert canonical(plain) == canonical(spelled)
+
+
+def test_a_neutral_value_is_left_out():
+    from pydantic import Field
+
+    class Later(Section):
+        old: int = 1
+        new: str = Field("off", json_schema_extra={"neutral": "off"})
+
+    assert canonical(Later()) == {"old": 1}
+    assert canonical(Later(new="on")) == {"old": 1, "new": "on"}
+
+
+def test_an_unknown_speckle_class_is_refused(trial, tiny_index):
+    spec = trial(speckle={"weight": 0.1, "classes": ("cortex",)})
+    with pytest.raises(
+        SpecError, match=r"^speckle.classes: 'cortex' is no class of dataset 'tiny'; it has outer, inner$"
+    ):
+        chain(spec, tiny_index)
+
+
+def test_speckle_classes_default_to_those_that_contain_no_other(trial, tiny_index):
+    inputs = chain(trial(speckle__weight=0.1), tiny_index).stage("finetune").inputs
+    assert inputs.speckle.classes == ("inner",)
+
+
+def test_too_few_patients_for_a_split_is_said(trial, tiny_index):
+    import dataclasses
+
+    lonely = dataclasses.replace(tiny_index, cases=tiny_index.cases[:3])
+    with pytest.raises(DataError, match="splitting into train, test, validation needs at least 3"):
+        chain(trial(), lonely)

@@ -1,0 +1,120 @@
+"""Random views of frames, as batched tensor operations on the device that trains.
+
+Every random number is drawn on the CPU from a passed-in numpy generator, so the draws are the same on every
+device; only small tensors of parameters travel. Depth is never flipped: sound comes from above.
+"""
+
+# B frames, C channels, K classes, H x W pixels
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class SpatialRange:
+    """How far a view may be moved: the bounds of uniform draws."""
+
+    rotation_deg: float
+    zoom: tuple[float, float]
+    """Above 1 enlarges (shows less of the frame)."""
+    shift_fraction: float
+    """Of the half side of the frame."""
+    flip: bool
+    """Left-right, with probability 1/2."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntensityRange:
+    """How far grey levels may be changed, on normalised frames."""
+
+    brightness: float
+    contrast: tuple[float, float]
+    gamma: tuple[float, float] = (1.0, 1.0)
+    noise: float = 0.0
+    """Standard deviation of additive white noise, at most."""
+
+
+PRETRAIN_SPATIAL = SpatialRange(rotation_deg=15.0, zoom=(1.0, 1.6), shift_fraction=0.25, flip=True)
+"""Milder than Chaitanya's 100 of 192 px crop (zoom 1.92): a sector loses its shape under it (project choice)."""
+PRETRAIN_INTENSITY = IntensityRange(brightness=0.3, contrast=(0.7, 1.3))
+"""Chaitanya 2020: brightness +-0.3, contrast 0.7 to 1.3."""
+FINETUNE_SPATIAL = SpatialRange(rotation_deg=15.0, zoom=(0.9, 1.15), shift_fraction=0.08, flip=True)
+"""Chaitanya 2020: +-15 degrees, scale 0.95 to 1.05, h-flip; a little wider here."""
+FINETUNE_INTENSITY = IntensityRange(brightness=0.1, contrast=(0.8, 1.25), gamma=(0.8, 1.25), noise=0.03)
+FLIP_ONLY = SpatialRange(rotation_deg=0.0, zoom=(1.0, 1.0), shift_fraction=0.0, flip=True)
+
+
+def draw_affine(count: int, bounds: SpatialRange, rng: np.random.Generator) -> Tensor:
+    """Random transforms as (count, 2, 3) matrices for `warp`, float32 on the CPU."""
+    angle = np.deg2rad(rng.uniform(-bounds.rotation_deg, bounds.rotation_deg, count))
+    zoom = np.exp(rng.uniform(math.log(bounds.zoom[0]), math.log(bounds.zoom[1]), count))
+    shift = rng.uniform(-bounds.shift_fraction, bounds.shift_fraction, (count, 2))
+    mirror = np.where(rng.random(count) < 0.5, -1.0, 1.0) if bounds.flip else np.ones(count)
+    theta = np.empty((count, 2, 3), np.float32)
+    theta[:, 0, 0] = mirror * np.cos(angle) / zoom
+    theta[:, 0, 1] = -np.sin(angle) / zoom
+    theta[:, 1, 0] = mirror * np.sin(angle) / zoom
+    theta[:, 1, 1] = np.cos(angle) / zoom
+    theta[:, :, 2] = shift
+    return torch.from_numpy(theta)
+
+
+def warp(images_BCHW: Tensor, theta_B23: Tensor) -> Tensor:
+    """The images under affine transforms, bilinear, zero (black) outside; same shape and dtype float32."""
+    grid = functional.affine_grid(theta_B23, list(images_BCHW.shape), align_corners=False)
+    return functional.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+@dataclass(frozen=True, slots=True)
+class IntensityDraw:
+    """One draw of grey-level changes for a batch; (B, 1, 1, 1) tensors."""
+
+    contrast: Tensor
+    brightness: Tensor
+    gamma: Tensor | None
+    noise: Tensor | None
+    """(B, 1, H, W) white noise, already scaled."""
+
+    def to(self, device: torch.device) -> IntensityDraw:
+        """The same draw on a device."""
+        parts = (self.contrast, self.brightness, self.gamma, self.noise)
+        return IntensityDraw(*(None if part is None else part.to(device, non_blocking=True) for part in parts))  # type: ignore[arg-type]
+
+
+def draw_intensity(shape_BHW: tuple[int, int, int], bounds: IntensityRange, rng: np.random.Generator) -> IntensityDraw:
+    """Random grey-level changes for a batch of that shape, on the CPU."""
+    count = shape_BHW[0]
+
+    def column(low: float, high: float) -> Tensor:
+        return torch.from_numpy(rng.uniform(low, high, (count, 1, 1, 1)).astype(np.float32))
+
+    gamma = None if bounds.gamma == (1.0, 1.0) else column(*bounds.gamma)
+    noise = None
+    if bounds.noise:
+        level = rng.uniform(0.0, bounds.noise, (count, 1, 1, 1))
+        white = rng.standard_normal((count, 1, *shape_BHW[1:]), dtype=np.float32)
+        noise = torch.from_numpy((level * white).astype(np.float32))
+    return IntensityDraw(
+        contrast=column(*bounds.contrast),
+        brightness=column(-bounds.brightness, bounds.brightness),
+        gamma=gamma,
+        noise=noise,
+    )
+
+
+def change_intensity(images_B1HW: Tensor, draw: IntensityDraw) -> Tensor:
+    """Contrast about the frame's mean, brightness, gamma on the positive part, noise."""
+    mean = images_B1HW.mean(dim=(1, 2, 3), keepdim=True)
+    changed = (images_B1HW - mean) * draw.contrast + mean + draw.brightness
+    if draw.gamma is not None:
+        changed = changed.clamp_min(0.0).add(1e-6).pow(draw.gamma)
+    if draw.noise is not None:
+        changed = changed + draw.noise
+    return changed

@@ -1,0 +1,174 @@
+"""Which frames make a pretraining batch, and how stored grey levels become network input.
+
+A batch is V clips x F frames: an anchor, a near frame and far frames of each clip, so that temporal pairs exist
+at all; with thousands of clips a uniform draw would almost never hold two frames of one clip (science.md 3.2).
+Every draw is a function of (seed, step) alone: a resumed run draws what an undisturbed one would have drawn.
+"""
+
+# N frames, H x W pixels
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uscl.data.dataset import Dataset
+
+LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.0
+"""Chaitanya 2020: min-max by the 1st and 99th percentile of the frame, not clipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairSampling:
+    """Which frames of a clip a batch holds; `window` None draws frames uniformly (polarity `none`)."""
+
+    window: float | None = None
+    guard: float = 0.0
+    unit: str = "frames"
+    shuffled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClipBatch:
+    """N frames of one batch; `position` is a frame's place in its clip in the sampling's unit."""
+
+    rows: NDArray[np.int64]
+    clip: NDArray[np.int64]
+    patient: NDArray[np.int64]
+    position: NDArray[np.float64]
+    short_clips: int
+    """Clips of this batch too short for the window: their frames were drawn uniformly."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ClipFrames:
+    rows: NDArray[np.int64]
+    position: NDArray[np.float64]
+    patient: int
+
+
+class ClipSampler:
+    """Draws clip-structured batches. Frames marked as duplicates of their predecessor are never drawn."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        clips: Sequence[str],
+        *,
+        num_clips: int,
+        num_frames: int,
+        sampling: PairSampling,
+        seed: int,
+    ) -> None:
+        patients = {clip.clip: clip.patient for clip in dataset.index.clips}
+        codes = {patient: code for code, patient in enumerate(sorted(set(patients.values())))}
+        self._clips = [
+            _usable_frames(dataset, clip, sampling=sampling, patient=codes[patients[clip]], seed=seed) for clip in clips
+        ]
+        self._num_clips, self._num_frames = num_clips, num_frames
+        self._sampling, self._seed = sampling, seed
+
+    def batch(self, step: int) -> ClipBatch:
+        """The batch of one optimiser step: `num_clips` different clips (as far as there are as many)."""
+        rng = np.random.default_rng([self._seed, step])
+        few = len(self._clips) < self._num_clips
+        chosen = rng.choice(len(self._clips), self._num_clips, replace=few)
+        rows, positions, short = [], [], 0
+        for number in chosen:
+            picks, fell_back = self._pick(self._clips[number], rng)
+            rows.append(self._clips[number].rows[picks])
+            positions.append(self._clips[number].position[picks])
+            short += fell_back
+        return ClipBatch(
+            rows=np.concatenate(rows),
+            clip=np.repeat(chosen, self._num_frames),
+            patient=np.repeat([self._clips[number].patient for number in chosen], self._num_frames),
+            position=np.concatenate(positions),
+            short_clips=short,
+        )
+
+    def _pick(self, clip: _ClipFrames, rng: np.random.Generator) -> tuple[NDArray[np.int64], bool]:
+        """Indices of anchor, near and far frames within the clip, and whether the clip was too short for them."""
+        count = len(clip.rows)
+        if self._sampling.window is None:
+            return rng.choice(count, self._num_frames, replace=count < self._num_frames), False
+        anchor = int(rng.integers(count))
+        gap = np.abs(clip.position - clip.position[anchor])
+        near = np.flatnonzero((gap <= self._sampling.window) & (np.arange(count) != anchor))
+        far = np.flatnonzero((gap > self._sampling.window) & (gap >= self._sampling.window + self._sampling.guard))
+        if not len(near) or not len(far):
+            return rng.choice(count, self._num_frames, replace=count < self._num_frames), True
+        num_near = max(1, self._num_frames // 4)
+        num_far = self._num_frames - 1 - num_near
+        picks = [
+            [anchor],
+            rng.choice(near, num_near, replace=len(near) < num_near),
+            rng.choice(far, num_far, replace=len(far) < num_far),
+        ]
+        return np.concatenate(picks).astype(np.int64), False
+
+
+def _usable_frames(dataset: Dataset, clip: str, *, sampling: PairSampling, patient: int, seed: int) -> _ClipFrames:
+    frames = dataset.clip_table[clip]
+    usable = np.flatnonzero(~frames.duplicate)
+    position = _positions(np.arange(frames.num_frames), frames.times_ms, unit=sampling.unit)
+    if sampling.shuffled:
+        salt = int.from_bytes(clip.encode()[-8:], "little")
+        position = np.random.default_rng([seed, salt]).permutation(position)
+    return _ClipFrames(rows=frames.first_row + usable, position=position[usable], patient=patient)
+
+
+def _positions(number: NDArray[np.int64], times_ms: NDArray[np.float64], *, unit: str) -> NDArray[np.float64]:
+    if unit == "ms":
+        return times_ms.astype(np.float64)
+    if unit == "fraction":
+        return number / len(number)
+    return number.astype(np.float64)
+
+
+def normalise(frames_NHW: NDArray[np.uint8], *, size: int, norm: str) -> NDArray[np.float32]:
+    """Stored grey levels as network input (N, size, size), float32; `norm` as in ImageSpec."""
+    frames_NHW = resize(frames_NHW, size)
+    grey = frames_NHW.astype(np.float32) / 255.0
+    if norm == "none":
+        return grey
+    if norm == "zscore":
+        mean, std = grey.mean(axis=(1, 2), keepdims=True), grey.std(axis=(1, 2), keepdims=True)
+        return (grey - mean) / np.maximum(std, 1e-3)
+    low, high = grey_percentiles(frames_NHW)
+    return (grey - low) / np.maximum(high - low, 1.0 / 255.0)
+
+
+def resize(frames_NHW: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Square frames reduced to `size` px by area; as they are where they have it already."""
+    if frames_NHW.shape[1] == size:
+        return frames_NHW
+    return np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames_NHW])
+
+
+def grey_percentiles(frames_NHW: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """1st and 99th percentile of each frame as (N, 1, 1) in [0, 1], exact from 256-bin histograms."""
+    count, pixels = len(frames_NHW), frames_NHW[0].size
+    offsets = (np.arange(count, dtype=np.int32) * 256)[:, None]
+    bins = (frames_NHW.reshape(count, -1) + offsets).ravel()
+    cumulative = np.bincount(bins, minlength=256 * count).reshape(count, 256).cumsum(axis=1)
+
+    def level(percentile: float) -> NDArray[np.float32]:
+        reached = cumulative >= pixels * percentile / 100.0
+        return (reached.argmax(axis=1) / 255.0).astype(np.float32)[:, None, None]
+
+    return level(LOW_PERCENTILE), level(HIGH_PERCENTILE)
+
+
+def to_device(array: NDArray[np.float32], device: torch.device) -> Tensor:
+    """The array as a tensor on the device; through pinned memory and without waiting where that is a GPU."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

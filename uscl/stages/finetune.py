@@ -1,0 +1,201 @@
+"""The `finetune` stage: the whole U-Net on few labelled frames, with or without a speckle term."""
+
+# N cases, B batch, K classes, H x W pixels
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from uscl.data.augment import (
+    FINETUNE_INTENSITY,
+    FINETUNE_SPATIAL,
+    FLIP_ONLY,
+    change_intensity,
+    draw_affine,
+    draw_intensity,
+    warp,
+)
+from uscl.data.labelled import LabelledFrames, load_labelled
+from uscl.losses.segmentation import segmentation_loss
+from uscl.losses.speckle import speckle_loss
+from uscl.models.unet import UNet
+from uscl.records import Outcome
+from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything, step_rng
+from uscl.stages.keys import FinetuneInputs
+from uscl.stages.loop import FitSettings, fit, pack_tensors
+from uscl.store.curves import encode_points
+
+VALIDATION_BATCH = 32
+BN_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def train_finetune(context: StageContext) -> StageEvents:
+    """Fine-tune on the stage's cases; publishes the whole network, at its best validation step or its last."""
+    inputs = context.stage.inputs
+    assert isinstance(inputs, FinetuneInputs)
+    task = FinetuneTask(inputs, context)
+    settings = FitSettings(
+        steps=inputs.finetune.steps,
+        lr=inputs.finetune.lr,
+        frames_per_step=inputs.finetune.batch,
+        prefix="finetune",
+    )
+    result = yield from fit(task, settings, context.fit)
+    if result.drained:
+        return None
+    curves = encode_points(result.points)
+    if result.outcome is Outcome.DIVERGED:
+        return StageOutput(result.outcome, {CURVES: curves}, task.summary(), result.frames_per_s)
+    files = {WEIGHTS: pack_tensors(task.chosen_weights()), CURVES: curves}
+    return StageOutput(result.outcome, files, task.summary(), result.frames_per_s)
+
+
+class FinetuneTask:
+    """The training task of this stage; see `loop.Task`."""
+
+    def __init__(self, inputs: FinetuneInputs, context: StageContext) -> None:
+        seed_everything(inputs.seed, "finetune")
+        self._inputs, self._device = inputs, context.device
+        self.network = build_network(inputs, context.parent_weights).to(context.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.train()
+        self.network.encoder.requires_grad_(inputs.finetune.freeze != "encoder")
+        self._train = self._load(context, context.stage.data.cases)
+        validation = context.stage.data.validation
+        self._validation = self._load(context, validation) if validation else None
+        self._best: dict[str, Tensor] = {}
+        self._best_dice = torch.tensor(-1.0)
+        self._best_step = torch.tensor(0)
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """All weights, or all but the encoder's where it is frozen."""
+        return [weight for weight in self.network.parameters() if weight.requires_grad]
+
+    def state(self) -> dict[str, Tensor]:
+        """The network, and the best step's network with its validation Dice."""
+        state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        state |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        return state | {"best_dice": self._best_dice, "best_step": self._best_step}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put `state` back."""
+        self.network.load_state_dict(_below(state, "network."))
+        self._best = _below(state, "best.")
+        self._best_dice, self._best_step = state["best_dice"].cpu(), state["best_step"].cpu()
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Segmentation loss of a random batch, plus the weighted speckle term where there is one."""
+        batch = self._draw(step_rng(self._inputs.seed, "finetune", step))
+        logits = self.network(batch.input_N1HW.contiguous(memory_format=torch.channels_last)).float()
+        kind = self._inputs.finetune.loss
+        segmentation = segmentation_loss(logits, batch.truth_NKHW, batch.known_N1HW, kind=kind)
+        if self._inputs.speckle is None:
+            return segmentation, {}
+        with torch.autocast(self._device.type, enabled=False):
+            speckle = self._speckle(logits, batch)
+        weighted = self._speckle_weight(step) * speckle
+        return segmentation + weighted, {"segmentation_loss": segmentation.detach(), "speckle_loss": speckle.detach()}
+
+    def after_step(self, step: int) -> dict[str, float]:
+        """Mean validation Dice every `select_every` steps and at the end; remembers the best network."""
+        settings = self._inputs.finetune
+        if self._validation is None or settings.select_every is None:
+            return {}
+        if step % settings.select_every and step != settings.steps:
+            return {}
+        dice = self._validation_dice(self._validation)
+        if dice > float(self._best_dice):
+            self._best_dice, self._best_step = torch.tensor(dice), torch.tensor(step)
+            self._best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        return {"val_dsc": dice}
+
+    def chosen_weights(self) -> Mapping[str, Tensor]:
+        """The best network by validation, or the last."""
+        return self._best or self.network.state_dict()
+
+    def summary(self) -> dict[str, float]:
+        """Which step was taken, and on how many cases."""
+        chosen = int(self._best_step) if self._validation is not None else self._inputs.finetune.steps
+        return {"finetune/chosen_step": float(chosen), "finetune/labelled_cases": float(len(self._train.cases))}
+
+    def _load(self, context: StageContext, cases: tuple[str, ...]) -> LabelledFrames:
+        image = self._inputs.image
+        return load_labelled(context.dataset, cases, size=image.size, norm=image.norm, device=context.device)
+
+    def _draw(self, rng: np.random.Generator) -> LabelledFrames:
+        """A random batch under one spatial transform per case; grey levels change in the network's input only."""
+        frames, count = self._train, self._inputs.finetune.batch
+        chosen = rng.choice(len(frames.cases), count, replace=len(frames.cases) < count)
+        rows = torch.from_numpy(chosen).to(self._device)
+        parts = [part[rows] for part in (frames.input_N1HW, frames.raw_N1HW, frames.known_N1HW, frames.truth_NKHW)]
+        augment = self._inputs.finetune.augment
+        if augment != "none":
+            bounds = FINETUNE_SPATIAL if augment == "us_safe" else FLIP_ONLY
+            moved = warp(torch.cat(parts, dim=1), draw_affine(count, bounds, rng).to(self._device))
+            planes = moved.split([1, 1, 1, moved.shape[1] - 3], dim=1)
+            parts = [planes[0], planes[1], (planes[2] > 0.5).float(), (planes[3] > 0.5).float()]
+        if augment == "us_safe":
+            size = self._inputs.image.size
+            draw = draw_intensity((count, size, size), FINETUNE_INTENSITY, rng).to(self._device)
+            parts[0] = change_intensity(parts[0], draw)
+        return LabelledFrames(tuple(frames.cases[number] for number in chosen), *parts)
+
+    def _speckle(self, logits_NKHW: Tensor, batch: LabelledFrames) -> Tensor:
+        speckle = self._inputs.speckle
+        assert speckle is not None
+        return speckle_loss(
+            batch.raw_N1HW[:, 0],
+            logits_NKHW.sigmoid() * batch.known_N1HW,
+            batch.truth_NKHW * batch.known_N1HW,
+            classes=[self._inputs.classes.index(name) for name in speckle.classes],
+            estimator=speckle.estimator,
+            form=speckle.form,
+            min_pixels=speckle.min_pixels,
+        )
+
+    def _speckle_weight(self, step: int) -> float:
+        speckle = self._inputs.speckle
+        assert speckle is not None
+        rise = speckle.warmup * self._inputs.finetune.steps
+        return speckle.weight * (min(1.0, step / rise) if rise else 1.0)
+
+    @torch.no_grad()
+    def _validation_dice(self, frames: LabelledFrames) -> float:
+        """Mean Dice over classes and cases at network size; both empty counts as 1."""
+        self.network.eval()
+        dice = []
+        for start in range(0, len(frames.cases), VALIDATION_BATCH):
+            part = slice(start, start + VALIDATION_BATCH)
+            found = (self.network(frames.input_N1HW[part]) > 0).float() * frames.known_N1HW[part]
+            truth = frames.truth_NKHW[part] * frames.known_N1HW[part]
+            overlap, total = (found * truth).sum((2, 3)), (found + truth).sum((2, 3))
+            dice.append(torch.where(total > 0, 2 * overlap / total.clamp_min(1), torch.ones_like(total)))
+        self.network.train()
+        return float(torch.cat(dice).mean())
+
+
+def build_network(inputs: FinetuneInputs, parent_weights: Mapping[str, Tensor]) -> UNet:
+    """The network with its initial weights, and over them those that pretraining gives."""
+    network = UNet(
+        inputs.network.preset,
+        num_classes=len(inputs.classes),
+        image_size=inputs.image.size,
+        norm=inputs.network.norm,
+        activation=inputs.network.activation,
+    )
+    carried = {
+        name: tensor
+        for name, tensor in parent_weights.items()
+        if inputs.finetune.transfer_bn_stats is not False or name.rsplit(".", 1)[-1] not in BN_STATISTICS
+    }
+    missing, unexpected = network.load_state_dict(carried, strict=False)
+    assert not unexpected, f"pretrained weights the network lacks: {unexpected[:3]}"
+    return network
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

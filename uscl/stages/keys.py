@@ -1,0 +1,346 @@
+"""The stages of a trial: what each may read, and the content key that names its output.
+
+`chain` turns a TrialSpec and a dataset's index into frozen inputs values. A key is the sha256 of exactly that
+value, the parent's key, the version of the stage's code and the contents of the data it may read. A stage is
+handed nothing else, so what is not in its key cannot influence it (design.md 4.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel
+
+from uscl.data.schema import DatasetIndex
+from uscl.data.splits import Split, cases_of, labelled_cases, pretraining_clips, split_units
+from uscl.errors import SpecError
+from uscl.records import StageRef
+from uscl.spec.trial import (
+    ContrastSpec,
+    DecoderSpec,
+    EncoderSpec,
+    FinetuneSpec,
+    ImageSpec,
+    NetworkSpec,
+    Section,
+    SpeckleSpec,
+    TemporalSpec,
+    TrialSpec,
+)
+
+STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 1, "evaluate": 1}
+"""Raised whenever the numbers of a stage change; tests/stages/test_golden.py holds the losses that go with it."""
+
+EVALUATED_PARTS = ("val", "test")
+"""Names of the two evaluations of a chain, as in `val/dsc`; `val` is the split's validation part."""
+
+
+class ContrastInputs(Section):
+    """Contrastive loss; what the chosen loss does not read is None."""
+
+    loss: Literal["infonce", "pairwise"]
+    form: str | None
+    temperature: float | None
+    margin: float | None
+    distance: str | None
+
+
+class PairInputs(Section):
+    """Temporal pairs of one stage; all None under polarity `none`."""
+
+    polarity: Literal["none", "positive", "negative", "positive_negative"]
+    window: float | None = None
+    unit: Literal["frames", "ms", "fraction"] | None = None
+    guard: float | None = None
+    negatives: Literal["intra", "cross", "all"] | None = None
+    shuffled: bool | None = None
+
+
+class EncoderInputs(Section):
+    """All that the encoder stage reads besides its clips."""
+
+    seed: int
+    image: ImageSpec
+    network: NetworkSpec
+    contrast: ContrastInputs
+    pairs: PairInputs
+    encoder: EncoderSpec
+
+
+class DecoderInputs(Section):
+    """All that the decoder stage reads besides its clips and the encoder's weights."""
+
+    seed: int
+    image: ImageSpec
+    network: NetworkSpec
+    contrast: ContrastInputs
+    pairs: PairInputs
+    decoder: DecoderSpec
+
+
+class FinetuneSettings(Section):
+    """FinetuneSpec with None where another setting makes one moot."""
+
+    steps: int
+    lr: float
+    batch: int
+    loss: str
+    augment: str
+    freeze: str | None
+    transfer_bn_stats: bool | None
+    select: str
+    select_every: int | None
+
+
+class FinetuneInputs(Section):
+    """All that fine-tuning reads besides its cases and the pretrained weights."""
+
+    seed: int
+    image: ImageSpec
+    network: NetworkSpec
+    finetune: FinetuneSettings
+    speckle: SpeckleSpec | None
+    classes: tuple[str, ...]
+
+
+class EvaluateInputs(Section):
+    """All that an evaluation reads besides its cases and the network's weights."""
+
+    part: Literal["val", "test"]
+    image: ImageSpec
+    network: NetworkSpec
+    tta: str
+    classes: tuple[str, ...]
+    leaf_classes: tuple[str, ...]
+
+
+StageInputs: TypeAlias = EncoderInputs | DecoderInputs | FinetuneInputs | EvaluateInputs
+
+
+@dataclass(frozen=True, slots=True)
+class DataSlice:
+    """The clips and cases one stage may read, by id."""
+
+    clips: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    """Cases to train on, or to evaluate."""
+    validation: tuple[str, ...] = ()
+    """Cases by which fine-tuning selects its best step; empty where it takes the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One link of a trial's chain."""
+
+    name: str
+    """`encoder`, `decoder`, `finetune`, `evaluate/val` or `evaluate/test`."""
+    kind: str
+    key: str
+    inputs: StageInputs
+    data: DataSlice
+    parent: StageRef | None
+
+    @property
+    def ref(self) -> StageRef:
+        """Where the stage's output lives."""
+        return StageRef(self.kind, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The stages of one trial in order, and the cell's id (the key of its `finetune` stage)."""
+
+    stages: tuple[Stage, ...]
+    cell: str
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name; KeyError where the chain has none."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(name)
+
+
+def chain(spec: TrialSpec, index: DatasetIndex) -> Chain:
+    """The stages of a trial on a dataset, with their keys.
+
+    DataError where the split or the label fraction is impossible; SpecError where a setting names a class that
+    the dataset lacks.
+    """
+    split = split_units(
+        index,
+        seed=spec.split.seed,
+        validation_fraction=spec.split.validation_fraction,
+        test_fraction=spec.split.test_fraction,
+    )
+    stages: list[Stage] = []
+    if spec.method == "contrastive":
+        clips = DataSlice(clips=pretraining_clips(index, split))
+        stages.append(_stage("encoder", _encoder_inputs(spec), clips, None, index))
+        stages.append(_stage("decoder", _decoder_inputs(spec), clips, stages[-1].ref, index))
+    parent = stages[-1].ref if stages else None
+    finetune = _stage("finetune", _finetune_inputs(spec, index), _labelled(spec, index, split), parent, index)
+    stages.append(finetune)
+    for part, split_part in zip(EVALUATED_PARTS, ("validation", "test"), strict=True):
+        cases = DataSlice(cases=cases_of(index, split, split_part))
+        inputs = _evaluate_inputs(spec, index, part)
+        stages.append(_stage(f"evaluate/{part}", inputs, cases, finetune.ref, index))
+    return Chain(stages=tuple(stages), cell=finetune.key)
+
+
+def stage_key(kind: str, inputs: StageInputs, *, data: str, parent: str | None, version: int | None = None) -> str:
+    """sha256 (hex) of the canonical JSON of what the stage reads; `version` defaults to STAGE_VERSION[kind]."""
+    document = {
+        "kind": kind,
+        "version": STAGE_VERSION[kind] if version is None else version,
+        "inputs": canonical(inputs),
+        "data": data,
+        "parent": parent,
+    }
+    return _digest(document)
+
+
+def canonical(value: Any) -> Any:
+    """Plain JSON of an inputs value. Fields that hold their declared `neutral` value are left out."""
+    if isinstance(value, BaseModel):
+        return {
+            name: canonical(getattr(value, name))
+            for name, field in type(value).model_fields.items()
+            if not _is_neutral(field.json_schema_extra, getattr(value, name))
+        }
+    if isinstance(value, Mapping):
+        return {str(name): canonical(member) for name, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(member) for member in value]
+    return value
+
+
+def _is_neutral(extra: Any, value: Any) -> bool:
+    return isinstance(extra, dict) and "neutral" in extra and extra["neutral"] == value
+
+
+def _digest(document: Any) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def data_hash(data: DataSlice, index: DatasetIndex) -> str:
+    """Hash of the ids and contents a stage may read; equal selections hash alike, whatever chose them."""
+    clips = {clip.clip: clip.content for clip in index.clips}
+    cases = {case.case: case.content for case in index.cases}
+    return _digest(
+        {
+            "clips": sorted((clip, clips[clip]) for clip in data.clips),
+            "cases": sorted((case, cases[case]) for case in data.cases),
+            "validation": sorted((case, cases[case]) for case in data.validation),
+        }
+    )
+
+
+def _stage(name: str, inputs: StageInputs, data: DataSlice, parent: StageRef | None, index: DatasetIndex) -> Stage:
+    kind = name.split("/")[0]
+    # in sorted order, because a stage may draw by position and equal selections are one key
+    data = DataSlice(*(tuple(sorted(ids)) for ids in (data.clips, data.cases, data.validation)))
+    key = stage_key(kind, inputs, data=data_hash(data, index), parent=parent.key if parent else None)
+    return Stage(name=name, kind=kind, key=key, inputs=inputs, data=data, parent=parent)
+
+
+def _contrast_inputs(contrast: ContrastSpec) -> ContrastInputs:
+    if contrast.loss == "infonce":
+        return ContrastInputs(
+            loss="infonce", form=contrast.form, temperature=contrast.temperature, margin=None, distance=None
+        )
+    return ContrastInputs(
+        loss="pairwise", form=None, temperature=None, margin=contrast.margin, distance=contrast.distance
+    )
+
+
+def _pair_inputs(temporal: TemporalSpec, stage: str) -> PairInputs:
+    if temporal.polarity == "none" or temporal.stage not in (stage, "both"):
+        return PairInputs(polarity="none")
+    return PairInputs(
+        polarity=temporal.polarity,
+        window=temporal.window,
+        unit=temporal.unit,
+        guard=temporal.guard,
+        negatives=None if temporal.polarity == "positive" else temporal.negatives,
+        shuffled=temporal.shuffled,
+    )
+
+
+def _encoder_inputs(spec: TrialSpec) -> EncoderInputs:
+    return EncoderInputs(
+        seed=spec.seed.pretrain,
+        image=spec.image,
+        network=spec.network,
+        contrast=_contrast_inputs(spec.contrast),
+        pairs=_pair_inputs(spec.temporal, "encoder"),
+        encoder=spec.encoder,
+    )
+
+
+def _decoder_inputs(spec: TrialSpec) -> DecoderInputs:
+    return DecoderInputs(
+        seed=spec.seed.pretrain,
+        image=spec.image,
+        network=spec.network,
+        contrast=_contrast_inputs(spec.contrast),
+        pairs=_pair_inputs(spec.temporal, "decoder"),
+        decoder=spec.decoder,
+    )
+
+
+def _finetune_inputs(spec: TrialSpec, index: DatasetIndex) -> FinetuneInputs:
+    pretrained = spec.method != "supervised"
+    return FinetuneInputs(
+        seed=spec.seed.finetune,
+        image=spec.image,
+        network=spec.network,
+        finetune=_finetune_settings(spec.finetune, pretrained=pretrained, batch_norm=spec.network.norm == "batch"),
+        speckle=_speckle_inputs(spec.speckle, index),
+        classes=index.classes,
+    )
+
+
+def _finetune_settings(finetune: FinetuneSpec, *, pretrained: bool, batch_norm: bool) -> FinetuneSettings:
+    moot: dict[str, None] = {}
+    if finetune.select == "last":
+        moot["select_every"] = None
+    if not pretrained:
+        moot["freeze"] = None
+    if not (pretrained and batch_norm):
+        moot["transfer_bn_stats"] = None
+    return FinetuneSettings(**(finetune.model_dump() | moot))
+
+
+def _speckle_inputs(speckle: SpeckleSpec, index: DatasetIndex) -> SpeckleSpec | None:
+    if speckle.weight == 0:
+        return None
+    unknown = sorted(set(speckle.classes) - set(index.classes))
+    if unknown:
+        raise SpecError(
+            f"speckle.classes: '{unknown[0]}' is no class of dataset '{index.name}'; it has {', '.join(index.classes)}"
+        )
+    return speckle.model_copy(update={"classes": speckle.classes or index.leaf_classes})
+
+
+def _evaluate_inputs(spec: TrialSpec, index: DatasetIndex, part: str) -> EvaluateInputs:
+    return EvaluateInputs(
+        part="val" if part == "val" else "test",
+        image=spec.image,
+        network=spec.network,
+        tta=spec.evaluate.tta,
+        classes=index.classes,
+        leaf_classes=index.leaf_classes,
+    )
+
+
+def _labelled(spec: TrialSpec, index: DatasetIndex, split: Split) -> DataSlice:
+    return DataSlice(
+        cases=labelled_cases(index, split, fraction=spec.labels.fraction, draw=spec.labels.draw),
+        validation=cases_of(index, split, "validation") if spec.finetune.select == "best_val" else (),
+    )
