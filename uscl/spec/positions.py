@@ -24,7 +24,10 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A YAML value and the line it begins on. `value` is a scalar, a tuple of Located or a dict of them."""
+    """A YAML value and the line it begins on (in a mapping: the line of its key).
+
+    `value` is a scalar, a tuple of Located or a dict of them.
+    """
 
     value: Any
     line: int
@@ -126,7 +129,7 @@ class _Construction:
             if key.value in children:
                 raise self.fail(key, f"{key.value}: given twice; the first is on line {lines[key.value]}")
             lines[key.value] = key.start_mark.line + 1
-            children[key.value] = self.located(child, depth=depth + 1)
+            children[key.value] = Located(self.located(child, depth=depth + 1).value, lines[key.value])
         return children
 
     def _scalar(self, node: yaml.ScalarNode) -> Scalar:

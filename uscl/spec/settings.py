@@ -56,7 +56,7 @@ def fields_of(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
 
 
 @cache
-def trial_fields() -> Mapping[str, FieldInfo]:
+def trial_fields() -> dict[str, FieldInfo]:
     """The settings of a trial by dotted name; `seed` stands for both seeds and `labels.draw`."""
     return fields_of(TrialSpec) | {"seed": SeedSpec.model_fields["pretrain"]}
 
@@ -110,7 +110,8 @@ def require_known(name: str, where: str, *, known: Mapping[str, FieldInfo]) -> N
         return
     members = [other for other in known if other.startswith(f"{name}.")]
     if members:
-        raise SpecError(f"{where}: is a group of settings ({', '.join(members[:4])}, ...); name one of them")
+        some = ", ".join(members[:4]) + ", ..." * (len(members) > 4)
+        raise SpecError(f"{where}: is a group of settings ({some}); name one of them")
     raise SpecError(f"{where}: unknown key{did_you_mean(name, known)}")
 
 
