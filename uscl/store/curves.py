@@ -31,9 +31,11 @@ def decode_points(content: bytes) -> list[MetricPoint]:
     StoreError where the bytes are no Parquet file with these columns.
     """
     try:
-        table = pq.read_table(io.BytesIO(content), schema=SCHEMA)
+        table = pq.read_table(io.BytesIO(content))
     except (pa.ArrowException, OSError) as error:
         raise StoreError(f"metrics.parquet: not a table of step, name, value: {error}") from error
+    if not table.schema.equals(SCHEMA):
+        raise StoreError(f"metrics.parquet: not a table of step, name, value but of {', '.join(table.column_names)}")
     gathered: list[tuple[int, dict[str, float]]] = []
     for step, name, value in zip(*(column.to_pylist() for column in table.columns), strict=True):
         if not gathered or gathered[-1][0] != step or name in gathered[-1][1]:

@@ -63,7 +63,7 @@ class Files:
         with explained(self.path(name), "read"):
             try:
                 return self.path(name).read_bytes()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def exists(self, name: str) -> bool:
@@ -75,7 +75,7 @@ class Files:
         with explained(self.path(folder), "list"):
             try:
                 return sorted(path.name for path in self.path(folder).iterdir() if not path.name.startswith("."))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return []
 
     def delete(self, name: str) -> None:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -65,11 +66,11 @@ def acquire_lease(path: Path, *, sweep: str, beat_s: float = 5.0, stale_s: float
         os.close(descriptor)
         if error.errno in _NO_FLOCK:
             return _acquire_counter(path, sweep=sweep, beat_s=beat_s, stale_s=stale_s)
-        if isinstance(error, BlockingIOError):
+        if isinstance(error, (BlockingIOError, PermissionError)):
             raise _held(sweep, _holder(path)) from None
         raise StoreError(f"{path}: cannot take the lease: {error.strerror}") from error
     # In place, not renamed over: the lock belongs to this very file.
-    with explained(path, "write"):
+    with suppress(OSError):  # a full disk costs the holder's name, not the lease
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, encode_json(_myself()), 0)
     return Lease(lambda: _unlock(descriptor))
@@ -77,6 +78,8 @@ def acquire_lease(path: Path, *, sweep: str, beat_s: float = 5.0, stale_s: float
 
 def _unlock(descriptor: int) -> None:
     os.ftruncate(descriptor, 0)
+    # Said outright: a forked child may still have the file open.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
 
 

@@ -82,7 +82,7 @@ class StageStore:
 
     def refs(self, kind: str) -> list[StageRef]:
         """Every published stage of a kind, by key."""
-        found = (StageRef(kind, key) for key in self._files.list(f"stages/{kind}"))
+        found = (StageRef(kind, key) for key in self._files.list(f"stages/{kind}") if _NAME.fullmatch(key))
         return [ref for ref in found if self.has(ref)]
 
     def folder(self, ref: StageRef) -> Path:
