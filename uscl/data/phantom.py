@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,12 @@ from uscl.spec.phantom import PhantomSpec
 PHANTOM_VERSION = 1
 """Part of the dataset's fingerprint: raised whenever a frame or mask would come out different."""
 
-CELL_SCATTERERS = 40.0
+CELL_SCATTERERS = 48.0
 """Candidates per resolution cell; a tissue keeps its share of them."""
 TISSUE_SHARE = (1.0, 0.5, 1.0, 1.0, 1.0, 0.15, 1.0, 0.15)
 """Share of the candidates that scatter, by Tissue: few strong scatterers in wall, sinus fat and fascia (m < 1)."""
+CHUNK = 6144
+"""Scatterers summed at once: arrays of this size stay in the processor's cache."""
 NOISE_DB = -27.0
 """Electronic noise, relative to unit echo power."""
 WHITE_DB = 20.0
@@ -51,29 +53,61 @@ class Frame:
     time_s: float
 
 
-def scatter(rng: np.random.Generator, *, size: int, travel_px: float, cell_scatterers: float, geometry: physics.Geometry):
-    """Uniform scatterers with random phase and unit power per cubic pixel, in a slab that the plane crosses."""
+@dataclass(frozen=True)
+class Slab:
+    """Where scatterers are needed: square cells at rest that some frame sees, and the planes' travel across."""
+
+    cells: NDArray[np.int64]
+    """(M, 2) column and row of the cells."""
+    cell_px: float
+    corner_px: float
+    """Position of the first cell's corner, both axes."""
+    travel_px: float
+
+
+def whole_slab(size: int, *, travel_px: float = 0.0) -> Slab:
+    """One cell that covers the display and its border, for tissue that stays."""
+    return Slab(np.zeros((1, 2), np.int64), size + 16.0, -8.0, travel_px)
+
+
+def seen_slab(acquisition: anatomy.Acquisition, geometry: physics.Geometry, times_s: NDArray[np.floating]) -> Slab:
+    """The resting tissue that any of the frames sees, to one cell's accuracy."""
+    size = geometry.size
+    corner, cell = -0.3 * size, size / 32
+    count = math.ceil(1.6 * size / cell)
+    z, x = np.mgrid[0:count, 0:count].astype(np.float32) * np.float32(cell) + np.float32(corner + cell / 2)
+    seen = np.zeros((count, count), bool)
+    border = physics.PAD_CELLS + math.ceil(cell / physics.GRID_PX)
+    for time in times_s:
+        dx, dz = anatomy.displacement(acquisition, x / np.float32(size), z / np.float32(size), float(time))
+        line, sample, _ = geometry.to_beam(x + dx * np.float32(size), z + dz * np.float32(size))
+        seen |= (np.abs(line - geometry.num_lines / 2) < geometry.num_lines / 2 + border) & (
+            np.abs(sample - geometry.num_samples / 2) < geometry.num_samples / 2 + border
+        )
+    travel = acquisition.drift[2] * float(times_s[-1]) * size
+    return Slab(np.argwhere(seen)[:, ::-1], cell, corner, travel)
+
+
+def scatter(rng: np.random.Generator, geometry: physics.Geometry, *, slab: Slab, per_cell: float) -> Scatterers:
+    """Uniform scatterers of random phase, `per_cell` in a resolution cell, giving unit mean echo power."""
     half = physics.SLAB_SIGMAS * physics.ELEVATION_SIGMA_PX
-    margin = 0.12 * size + 4
-    density = cell_scatterers / physics.cell_scatterers(geometry, 1.0)
-    low, high = min(0.0, travel_px) - half, max(0.0, travel_px) + half
-    side = size + 2 * margin
-    count = round(density * side * side * (high - low))
-    x = rng.random(count, np.float32) * np.float32(side) - np.float32(margin)
-    z = rng.random(count, np.float32) * np.float32(side) - np.float32(margin)
+    density = per_cell / physics.cell_scatterers(geometry, 1.0)
+    low, high = min(0.0, slab.travel_px) - half, max(0.0, slab.travel_px) + half
+    count = round(density * len(slab.cells) * slab.cell_px**2 * (high - low))
+    cell = slab.cells[rng.integers(0, len(slab.cells), count)].astype(np.float32)
+    place = (cell + rng.random((count, 2), np.float32)) * np.float32(slab.cell_px) + np.float32(slab.corner_px)
     y = np.sort(rng.random(count, np.float32)) * np.float32(high - low) + np.float32(low)
     phase = rng.random(count, np.float32) * np.float32(2 * math.pi)
     amplitude = (np.cos(phase) + 1j * np.sin(phase)) / np.float32(math.sqrt(density))
+    x, z = np.ascontiguousarray(place.T)
     return Scatterers(x, z, y, amplitude.astype(np.complex64))
 
 
-def make_scatterers(acquisition: anatomy.Acquisition, geometry: physics.Geometry, *, duration_s: float) -> Scatterers:
+def make_scatterers(acquisition: anatomy.Acquisition, geometry: physics.Geometry, *, slab: Slab) -> Scatterers:
     """Scatterers of an acquisition: uniform candidates, thinned and weighted by the tissue they rest in."""
-    size = geometry.size
-    rng = np.random.default_rng(list(acquisition.seed))
-    travel = acquisition.drift[2] * duration_s * size
-    every = scatter(rng, size=size, travel_px=travel, cell_scatterers=CELL_SCATTERERS, geometry=geometry)
-    tissue = anatomy.tissue_at(acquisition, every.x / np.float32(size), every.z / np.float32(size))
+    rng, size = np.random.default_rng(list(acquisition.seed)), np.float32(geometry.size)
+    every = scatter(rng, geometry, slab=slab, per_cell=CELL_SCATTERERS)
+    tissue = anatomy.tissue_at(acquisition, every.x / size, every.z / size)
     share = np.array(TISSUE_SHARE, np.float32)
     strength = (10 ** (np.array(acquisition.patient.echo_db) / 20) / np.sqrt(share)).astype(np.float32)
     keep = rng.random(len(tissue), np.float32) < share[tissue]
@@ -81,16 +115,25 @@ def make_scatterers(acquisition: anatomy.Acquisition, geometry: physics.Geometry
     return Scatterers(every.x[keep], every.z[keep], every.y[keep], amplitude)
 
 
-def echo_field(scatterers: Scatterers, geometry: physics.Geometry, *, plane_y: float, move=None) -> physics.Complex:
-    """Complex display field (P,) of scatterers with the scan plane at `plane_y`, tissue moved by `move(x, z)`."""
+Move = Callable[[physics.Float, physics.Float], tuple[physics.Float, physics.Float]]
+"""Positions at rest -> positions now, px."""
+
+
+def echo_field(
+    scatterers: Scatterers, geometry: physics.Geometry, *, plane_y: float = 0.0, move: Move | None = None
+) -> physics.Complex:
+    """Complex display field (P,) of scatterers with the scan plane at `plane_y`, tissue moved by `move`."""
     reach = physics.SLAB_SIGMAS * physics.ELEVATION_SIGMA_PX
     first, last = np.searchsorted(scatterers.y, [plane_y - reach, plane_y + reach])
-    x, z = scatterers.x[first:last], scatterers.z[first:last]
-    across = (scatterers.y[first:last] - np.float32(plane_y)) / np.float32(physics.ELEVATION_SIGMA_PX)
-    amplitude = scatterers.amplitude[first:last] * np.exp(-0.5 * across * across)
-    if move is not None:
-        x, z = move(x, z)
-    return physics.to_display(physics.beam_field(geometry, x, z, amplitude), geometry)
+    grid = physics.empty_grid(geometry)
+    for start in range(first, last, CHUNK):
+        part = slice(start, min(start + CHUNK, last))
+        x, z = scatterers.x[part], scatterers.z[part]
+        across = (scatterers.y[part] - np.float32(plane_y)) / np.float32(physics.ELEVATION_SIGMA_PX)
+        x, z = move(x, z) if move else (x, z)
+        weighted = scatterers.amplitude[part] * np.exp(-0.5 * across * across)
+        physics.add_echoes(grid, geometry, x=x, z=z, amplitude=weighted)
+    return physics.to_display(physics.focus(grid, geometry), geometry)
 
 
 def _geometry(patient: anatomy.Patient, size: int) -> physics.Geometry:
@@ -111,8 +154,7 @@ def render(acquisition: anatomy.Acquisition, size: int, times_s: NDArray[np.floa
     """Frames of an acquisition at increasing times (s), with their masks."""
     geometry = _geometry(acquisition.patient, size)
     table = physics.display_of(geometry)
-    duration = float(times_s[-1]) if len(times_s) else 0.0
-    scatterers = make_scatterers(acquisition, geometry, duration_s=duration)
+    scatterers = make_scatterers(acquisition, geometry, slab=seen_slab(acquisition, geometry, times_s))
     noise = np.random.default_rng([*acquisition.seed, 17])
     gain_db = _gain_db(acquisition, table)
     for time in times_s:

@@ -32,6 +32,8 @@ GRID_PX = 0.7
 """Spacing of beam lines (at middle depth) and range samples."""
 SLAB_SIGMAS = 2.4
 """Scatterers further than this from the scan plane are left out (amplitude below 6 %)."""
+PAD_CELLS = 5
+"""Grid cells around the beams whose scatterers still reach them through the point-spread function."""
 _SPLAT_VARIANCE = 1.0 / 6.0
 """Variance of the triangle that bilinear splatting adds, in grid cells squared."""
 
@@ -131,7 +133,7 @@ def _interpolated_power(weight: NDArray[np.floating], geometry: Geometry) -> NDA
 def cell_scatterers(geometry: Geometry, density_px3: float) -> float:
     """Scatterers per resolution cell of a density (per cubic pixel) at middle depth: N_eff of the Nakagami m.
 
-    N_eff = n (int |h|^2)^2 / int |h|^4 over the three dimensions; 4 pi^1.5 ... for a Gaussian h: (2 pi)^1.5 sigmas.
+    N_eff = n (int |h|^2)^2 / int |h|^4, which is n (2 pi)^1.5 times the three standard deviations of a Gaussian h.
     """
     grid = [math.sqrt(s * s + _SPLAT_VARIANCE) * GRID_PX for s in psf_sigma_grid(geometry)]
     return density_px3 * (2 * math.pi) ** 1.5 * grid[0] * grid[1] * ELEVATION_SIGMA_PX
@@ -142,7 +144,7 @@ def _transfer(geometry: Geometry) -> tuple[tuple[int, int], Float]:
     """Padded grid shape and the point-spread function's spectrum, scaled to unit energy with the elevation."""
     sigmas = psf_sigma_grid(geometry)
     shape = tuple(
-        scipy.fft.next_fast_len(n + math.ceil(4 * s)) for n, s in zip((geometry.num_lines, geometry.num_samples), sigmas)
+        scipy.fft.next_fast_len(n + 2 * PAD_CELLS) for n in (geometry.num_lines, geometry.num_samples)
     )
     line, sample = (np.fft.fftfreq(n) for n in shape)
     spectrum = np.exp(-2 * np.pi**2 * (sigmas[0] ** 2 * line[:, None] ** 2 + sigmas[1] ** 2 * sample**2))
@@ -152,36 +154,52 @@ def _transfer(geometry: Geometry) -> tuple[tuple[int, int], Float]:
     return (shape[0], shape[1]), (spectrum / math.sqrt(energy)).astype(np.float32)
 
 
-def beam_field(geometry: Geometry, x: Float, z: Float, amplitude: Complex) -> Complex:
-    """Complex field (lines, samples) of scatterers at x, z with amplitudes that hold phase and elevation weight.
+def empty_grid(geometry: Geometry) -> NDArray[np.complex128]:
+    """The padded grid of beam lines x range samples that echoes are added to."""
+    return np.zeros(_transfer(geometry)[0], np.complex128)
+
+
+def add_echoes(grid: NDArray[np.complex128], geometry: Geometry, *, x: Float, z: Float, amplitude: Complex) -> None:
+    """Add the echoes of scatterers at x, z (px) to `grid`; amplitudes hold phase and elevation weight.
+
+    A sector's lines spread with depth, so amplitudes are evened out to give the same power at every depth.
+    """
+    line, sample, reach = geometry.to_beam(x, z)
+    line, sample = line + np.float32(PAD_CELLS), sample + np.float32(PAD_CELLS)
+    keep = (line >= 0) & (line < grid.shape[0] - 1) & (sample >= 0) & (sample < grid.shape[1] - 1)
+    line, sample, reach, amplitude = line[keep], sample[keep], reach[keep], amplitude[keep]
+    turn = np.float32(2 * math.pi / CARRIER_PX) * reach
+    echo = np.empty(len(turn), np.complex64)
+    echo.real, echo.imag = np.cos(turn), np.sin(turn)
+    echo *= amplitude
+    if geometry.kind == "sector":
+        echo *= np.sqrt(np.float32(geometry.middle_range_px) / reach)
+    _splat(grid, line, sample, echo)
+
+
+def _splat(grid: NDArray[np.complex128], line: Float, sample: Float, echo: Complex) -> None:
+    """Share each echo between its four nearest cells."""
+    row, column = np.floor(line), np.floor(sample)
+    below, right = line - row, sample - column
+    corner = row.astype(np.int64) * grid.shape[1] + column.astype(np.int64)
+    flat = grid.reshape(-1)
+    far = echo * below
+    for offset, share in ((0, echo - far), (grid.shape[1], far)):
+        later = share * right
+        for step, value in ((offset, share - later), (offset + 1, later)):
+            size = len(flat) - step
+            flat.real[step:] += np.bincount(corner, weights=value.real, minlength=size)[:size]
+            flat.imag[step:] += np.bincount(corner, weights=value.imag, minlength=size)[:size]
+
+
+def focus(grid: NDArray[np.complex128], geometry: Geometry) -> Complex:
+    """Complex field (lines, samples): the grid seen through the point-spread function.
 
     Scaled so that unit amplitudes at a density of one per cubic pixel give unit mean power at every depth.
     """
-    shape, spectrum = _transfer(geometry)
-    line, sample, reach = geometry.to_beam(x, z)
-    keep = (line > -3) & (line < shape[0] - 5) & (sample > -3) & (sample < shape[1] - 5)
-    line, sample, reach, amplitude = line[keep], sample[keep], reach[keep], amplitude[keep]
-    turn = np.float32(2 * math.pi / CARRIER_PX) * reach
-    echo = amplitude * (np.cos(turn) + 1j * np.sin(turn))
-    if geometry.kind == "sector":  # lines spread with depth: as many scatterers per beam at every depth
-        echo *= np.sqrt(np.float32(geometry.middle_range_px) / reach)
-    grid = _splat(line, sample, echo, shape)
-    field = scipy.fft.ifft2(scipy.fft.fft2(grid) * spectrum)
-    return field[: geometry.num_lines, : geometry.num_samples]
-
-
-def _splat(line: Float, sample: Float, echo: Complex, shape: tuple[int, int]) -> Complex:
-    """Add complex echoes to a grid, each shared by its four nearest cells; the grid is periodic."""
-    i, j = np.floor(line), np.floor(sample)
-    fi, fj = line - i, sample - j
-    rows, columns = i.astype(np.int64) % shape[0], j.astype(np.int64) % shape[1]
-    below, right = (rows + 1) % shape[0], (columns + 1) % shape[1]
-    cells = np.concatenate([r * shape[1] + c for r in (rows, below) for c in (columns, right)])
-    values = np.concatenate([echo * w for w in ((1 - fi) * (1 - fj), (1 - fi) * fj, fi * (1 - fj), fi * fj)])
-    count = shape[0] * shape[1]
-    real = np.bincount(cells, weights=values.real, minlength=count)
-    imaginary = np.bincount(cells, weights=values.imag, minlength=count)
-    return (real + 1j * imaginary).astype(np.complex64).reshape(shape)
+    spectrum = _transfer(geometry)[1]
+    field = scipy.fft.ifft2(scipy.fft.fft2(grid.astype(np.complex64)) * spectrum)
+    return field[PAD_CELLS : PAD_CELLS + geometry.num_lines, PAD_CELLS : PAD_CELLS + geometry.num_samples]
 
 
 def to_display(field: Complex, geometry: Geometry) -> Complex:
