@@ -126,6 +126,16 @@ def checked(name: str, value: Any, where: str, *, field: FieldInfo) -> Setting:
         raise setting.error(in_words(error.errors()[0], field)) from None
 
 
+def json_schema_of(field: FieldInfo) -> dict[str, Any]:
+    """JSON Schema of one field, with its description and default."""
+    schema = _adapter(field).json_schema()
+    if field.description:
+        schema["description"] = " ".join(field.description.split())
+    if not field.is_required():
+        schema["default"] = field.get_default()
+    return schema
+
+
 def _adapter(field: FieldInfo) -> TypeAdapter[Any]:
     kind: Any = field.annotation
     for constraint in field.metadata:

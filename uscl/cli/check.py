@@ -1,0 +1,110 @@
+"""`uscl check FILE...`: the cells of sweep files and what each would reuse; `uscl schema`: the JSON Schema of a file."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from uscl.cli.options import sweep_options
+from uscl.records import STAGE_KINDS
+from uscl.spec.reader import load_sweep
+from uscl.spec.reference import settings_page, sweep_schema
+from uscl.sweep.plan import SweepPlan, link, plan_sweep, survey
+
+_ID_DIGITS = 10
+_STAGES = ("encoder", "decoder", "finetune", "evaluate/val", "evaluate/test")
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="A list of objects: cell, label, settings, stages, reuse, ...")
+@sweep_options
+def check(
+    files: tuple[Path, ...],
+    *,
+    as_json: bool,
+    recipe: str | None,
+    data: str | None,
+    name: str | None,
+    sets: Sequence[str],
+    store: Path,
+) -> None:
+    """Check sweep files; print their cells, and what each would reuse."""
+    first_use: dict[str, tuple[SweepPlan, int]] = {}
+    specs = [load_sweep(path, recipe=recipe, data=data, name=name, sets=sets) for path in files]
+    plans = [plan_sweep(spec, store_root=store) for spec in specs]
+    described = [(plan, describe_plan(plan, first_use)) for plan in plans]
+    if as_json:
+        click.echo(json.dumps([cell for _, cells in described for cell in cells], indent=2))
+        return
+    for plan, cells in described:
+        click.echo("\n".join(plan_lines(plan, cells)))
+
+
+@click.command()
+@click.option("--markdown", is_flag=True, help="The settings as a page of tables: docs/settings.md.")
+def schema(*, markdown: bool) -> None:
+    """Print the JSON Schema of a sweep file, for editors."""
+    click.echo(settings_page() if markdown else json.dumps(sweep_schema(), indent=2), nl=not markdown)
+
+
+def describe_plan(plan: SweepPlan, first_use: dict[str, tuple[SweepPlan, int]]) -> list[dict[str, Any]]:
+    """One JSON object per distinct cell of a plan.
+
+    `reuse` says for each stage `stored`, `cell 4` (trained for that cell; `cell 4 of NAME` in another file) or `new`.
+    `first_use` remembers, over several plans, which cell is the first to need a stage output.
+    """
+    stored = survey(plan.cells, plan.store_root).present
+    described = []
+    for planned in plan.cells:
+        cell = planned.plan
+        reuse = {}
+        for name, ref in cell.stages.items():
+            user = first_use.setdefault(link(cell, ref), (plan, cell.number))
+            reuse[name] = "stored" if link(cell, ref) in stored else _first_user(user, plan, cell.number)
+        same = [duplicate.number for duplicate in plan.duplicates if duplicate.same_as == cell.number]
+        described.append({**cell.to_json(), "sweep": plan.identity, "reuse": reuse, "duplicates": same})
+    return described
+
+
+def _first_user(user: tuple[SweepPlan, int], plan: SweepPlan, number: int) -> str:
+    first_plan, first_number = user
+    if first_plan is not plan:
+        return f"cell {first_number} of {first_plan.identity}"
+    return "new" if first_number == number else f"cell {first_number}"
+
+
+def plan_lines(plan: SweepPlan, cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The cells as a table, the duplicates by name, and what a run would train."""
+    stages = [name for name in _STAGES if any(name in cell["reuse"] for cell in cells)]
+    head = ["cell", "id", "label", *stages]
+    rows = [
+        [
+            str(cell["number"]),
+            cell["cell"][:_ID_DIGITS],
+            cell["label"],
+            *(cell["reuse"].get(name, "-") for name in stages),
+        ]
+        for cell in cells
+    ]
+    lines = [f"{plan.identity}: {plan.spec.source}, dataset {plan.dataset_path}", *_aligned([head, *rows])]
+    for duplicate in plan.duplicates:
+        lines.append(f"cell {duplicate.number} ({duplicate.label}) is the same as cell {duplicate.same_as}: runs once")
+    return [*lines, _summary(cells)]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _summary(cells: Sequence[Mapping[str, Any]]) -> str:
+    done = sum(all(said == "stored" for said in cell["reuse"].values()) for cell in cells)
+    new = Counter(name.partition("/")[0] for cell in cells for name, said in cell["reuse"].items() if said == "new")
+    work = ", ".join(f"{new[kind]} x {kind}" for kind in STAGE_KINDS if new[kind]) or "nothing"
+    return f"{len(cells)} cells, {done} finished; to run: {work}"

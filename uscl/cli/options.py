@@ -1,0 +1,34 @@
+"""The options that every command on a sweep file takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+_OPTIONS = (
+    click.option("--recipe", metavar="NAME", help="Sizes and schedules instead of the file's: demo, paper, or a file."),
+    click.option("--data", metavar="DATASET", help="'phantom', or a dataset's folder, instead of the file's."),
+    click.option("--name", metavar="NAME", help="The sweep's identity: its folder and MLflow experiment."),
+    click.option(
+        "--set", "sets", multiple=True, metavar="A.B=C", help="One setting for every cell; a list multiplies."
+    ),
+)
+
+store_option = click.option(
+    "--store",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs"),
+    envvar="USCL_STORE",
+    show_default=True,
+    help="Where stage outputs live; also USCL_STORE.",
+)
+
+
+def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --recipe, --data, --name, --set and --store; they arrive as `recipe`, `data`, `name`, `sets`, `store`."""
+    for option in (store_option, *reversed(_OPTIONS)):
+        command = option(command)
+    return command

@@ -1,0 +1,150 @@
+"""The settings described for readers: a table for docs/settings.md and a JSON Schema for editors.
+
+Both are made from the fields themselves, so they cannot say something else than the code does.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from uscl.spec.phantom import PhantomSpec
+from uscl.spec.settings import is_list_field, json_schema_of, shown, trial_fields
+from uscl.spec.sweep import ReportSpec, ResourcesSpec
+from uscl.spec.trial import TrialSpec
+
+_HEAD = """# Settings
+
+Made from `uscl/spec` by `uscl schema --markdown`; a test holds the two equal. One name everywhere: the dotted name is
+the path in a sweep file, the argument of `--set`, the MLflow parameter and the column of a report. Under `fixed`, in a
+row and under `grid` a name may be written with dots or nested. A recipe gives every value that has no default here.
+`seed: 3` stands for `seed.pretrain`, `seed.finetune` and `labels.draw`; where one of those is given itself, that counts.
+"""
+
+_KINDS: Mapping[Any, str] = {int: "whole number", float: "number", bool: "true, false", str: "text"}
+_BOUND_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "multiple_of": "multiple of"}
+
+
+def settings_page() -> str:
+    """docs/settings.md: every setting of a trial, and of the blocks `phantom`, `resources` and `report`."""
+    parts = [_HEAD, "## A trial\n", *_sections(TrialSpec)]
+    for title, name, model in (
+        ("The phantom", "phantom", PhantomSpec),
+        ("Resources", "resources", ResourcesSpec),
+        ("The table", "report", ReportSpec),
+    ):
+        parts += [f"## {title}: `{name}`\n", f"{model.__doc__}\n", _table(model, f"{name}.")]
+    return "\n".join(parts)
+
+
+def _sections(model: type[BaseModel]) -> Iterator[str]:
+    leaves = {name: field for name, field in model.model_fields.items() if not _is_section(field)}
+    yield _rows(leaves, "")
+    for name, field in model.model_fields.items():
+        if _is_section(field) and field.annotation is not None:
+            yield f"### `{name}`\n"
+            yield f"{field.annotation.__doc__}\n"
+            yield _table(field.annotation, f"{name}.")
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+
+
+def _table(model: type[BaseModel], prefix: str) -> str:
+    return _rows(model.model_fields, prefix)
+
+
+def _rows(fields: Mapping[str, FieldInfo], prefix: str) -> str:
+    lines = ["| setting | values | default | meaning |", "|---|---|---|---|"]
+    for name, field in fields.items():
+        default = "from the recipe" if field.is_required() else f"`{shown(field.get_default()) or '(empty)'}`"
+        meaning = " ".join((field.description or "").split())
+        lines.append(f"| `{prefix}{name}` | {values_in_words(field)} | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def values_in_words(field: FieldInfo) -> str:
+    """What a field takes: `whole number, >= 1`, or its choices."""
+    kind = field.annotation
+    if is_list_field(field):
+        return "list of names"
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in get_args(kind))
+    if get_origin(kind) in (Union, types.UnionType):
+        return f"{_KINDS[_unannotated(get_args(kind)[0])]} or null"
+    return ", ".join([_KINDS[kind], *_bounds(field)])
+
+
+def _unannotated(kind: Any) -> Any:
+    return get_args(kind)[0] if get_args(kind) else kind
+
+
+def _bounds(field: FieldInfo) -> Iterator[str]:
+    for constraint in _flat_constraints(field):
+        for attribute, sign in _BOUND_SIGNS.items():
+            bound = getattr(constraint, attribute, None)
+            if bound is not None:
+                yield f"{sign} {shown(bound)}"
+
+
+def _flat_constraints(field: FieldInfo) -> Iterator[Any]:
+    for constraint in field.metadata:
+        yield from constraint.metadata if isinstance(constraint, FieldInfo) else (constraint,)
+
+
+def sweep_schema() -> dict[str, Any]:
+    """JSON Schema of a sweep file, for editors. It allows a little more than the reader, which has the last word."""
+    several = _settings_schema(multiplies=True)
+    row = several | {"properties": several["properties"] | {"label": {"type": "string"}}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "uscl sweep file",
+        "type": "object",
+        "required": ["name", "recipe", "data"],
+        "additionalProperties": False,
+        "properties": {
+            "name": {"type": "string", "description": "Names the sweep's folder and its MLflow experiment."},
+            "recipe": {"type": "string", "description": "demo, paper, or a recipe file of your own."},
+            "data": {"type": "string", "description": "phantom, or a dataset made by uscl data import."},
+            "description": {"type": "string"},
+            "fixed": _settings_schema(multiplies=False),
+            "rows": {"type": "array", "items": row, "minItems": 1},
+            "grid": several,
+            "phantom": _block_schema(PhantomSpec),
+            "resources": _block_schema(ResourcesSpec),
+            "report": _block_schema(ReportSpec),
+        },
+    }
+
+
+def _settings_schema(*, multiplies: bool) -> dict[str, Any]:
+    """Every setting under its dotted name, and nested under its section."""
+    properties: dict[str, Any] = {}
+    for name, field in trial_fields().items():
+        if name == "data":
+            continue
+        leaf = json_schema_of(field)
+        if multiplies:
+            leaf = {"anyOf": [leaf, {"type": "array", "items": leaf, "minItems": 1}]}
+        properties[name] = leaf
+        section, dot, key = name.partition(".")
+        if dot:
+            _add_nested(properties, section, key, leaf)
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _add_nested(properties: dict[str, Any], section: str, key: str, leaf: dict[str, Any]) -> None:
+    group = properties.setdefault(section, {"type": "object", "properties": {}, "additionalProperties": False})
+    if section == "seed":  # `seed: 3` or `seed: {pretrain: 3}`
+        return
+    group["properties"][key] = leaf
+
+
+def _block_schema(model: type[BaseModel]) -> dict[str, Any]:
+    properties = {name: json_schema_of(field) for name, field in model.model_fields.items()}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
