@@ -1,4 +1,4 @@
-"""`uscl check FILE...`: the cells of sweep files and what each would reuse; `uscl schema`: the JSON Schema of a file."""
+"""`uscl check FILE...`: the cells of sweep files and what each would reuse. `uscl schema`: their JSON Schema."""
 
 from __future__ import annotations
 

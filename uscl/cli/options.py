@@ -12,9 +12,7 @@ _OPTIONS = (
     click.option("--recipe", metavar="NAME", help="Sizes and schedules instead of the file's: demo, paper, or a file."),
     click.option("--data", metavar="DATASET", help="'phantom', or a dataset's folder, instead of the file's."),
     click.option("--name", metavar="NAME", help="The sweep's identity: its folder and MLflow experiment."),
-    click.option(
-        "--set", "sets", multiple=True, metavar="A.B=C", help="One setting for every cell; a list multiplies."
-    ),
+    click.option("--set", "sets", multiple=True, metavar="A.B=C", help="A setting of every cell; a list multiplies."),
 )
 
 store_option = click.option(

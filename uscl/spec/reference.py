@@ -22,7 +22,7 @@ _HEAD = """# Settings
 Made from `uscl/spec` by `uscl schema --markdown`; a test holds the two equal. One name everywhere: the dotted name is
 the path in a sweep file, the argument of `--set`, the MLflow parameter and the column of a report. Under `fixed`, in a
 row and under `grid` a name may be written with dots or nested. A recipe gives every value that has no default here.
-`seed: 3` stands for `seed.pretrain`, `seed.finetune` and `labels.draw`; where one of those is given itself, that counts.
+`seed: 3` stands for `seed.pretrain`, `seed.finetune` and `labels.draw`; one of those given itself counts more.
 """
 
 _KINDS: Mapping[Any, str] = {int: "whole number", float: "number", bool: "true, false", str: "text"}
@@ -37,7 +37,7 @@ def settings_page() -> str:
         ("Resources", "resources", ResourcesSpec),
         ("The table", "report", ReportSpec),
     ):
-        parts += [f"## {title}: `{name}`\n", f"{model.__doc__}\n", _table(model, f"{name}.")]
+        parts.append(f"## {title}: `{name}`\n\n{model.__doc__}\n\n{_rows(model.model_fields, f'{name}.')}")
     return "\n".join(parts)
 
 
@@ -45,24 +45,25 @@ def _sections(model: type[BaseModel]) -> Iterator[str]:
     leaves = {name: field for name, field in model.model_fields.items() if not _is_section(field)}
     yield _rows(leaves, "")
     for name, field in model.model_fields.items():
-        if _is_section(field) and field.annotation is not None:
-            yield f"### `{name}`\n"
-            yield f"{field.annotation.__doc__}\n"
-            yield _table(field.annotation, f"{name}.")
+        if _is_section(field):
+            section: Any = field.annotation
+            yield f"### `{name}`\n\n{section.__doc__}\n\n{_rows(section.model_fields, f'{name}.')}"
 
 
 def _is_section(field: FieldInfo) -> bool:
     return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 
 
-def _table(model: type[BaseModel], prefix: str) -> str:
-    return _rows(model.model_fields, prefix)
-
-
 def _rows(fields: Mapping[str, FieldInfo], prefix: str) -> str:
     lines = ["| setting | values | default | meaning |", "|---|---|---|---|"]
     for name, field in fields.items():
-        default = "from the recipe" if field.is_required() else f"`{shown(field.get_default()) or '(empty)'}`"
+        default = (
+            "from the recipe"
+            if field.is_required() and name != "data"
+            else "required"
+            if name == "data"
+            else f"`{shown(field.get_default()) or '(empty)'}`"
+        )
         meaning = " ".join((field.description or "").split())
         lines.append(f"| `{prefix}{name}` | {values_in_words(field)} | {default} | {meaning} |")
     return "\n".join(lines) + "\n"

@@ -50,18 +50,22 @@ class NetworkSpec(Section):
     """The U-Net; presets are in models/unet.py with their parameter counts."""
 
     preset: Literal["tiny", "chaitanya", "nnunet2d"]
+    """`tiny`: under 0.15 M parameters, for the demo; `chaitanya`: 2.10 M; `nnunet2d`: 33 M at 256 px, 46 M at 512 px."""
     norm: Literal["batch", "instance", "group"] = "batch"
     """`batch` leaks clip identity through batch statistics on clip-structured batches (science.md 3.2)."""
     activation: Literal["relu", "leaky_relu", "elu", "silu"] = "relu"
+    """After each normalisation."""
 
 
 class ContrastSpec(Section):
     """The contrastive loss of both pretraining stages."""
 
     loss: Literal["infonce", "pairwise"] = "infonce"
+    """`pairwise`: eq. 1 of the paper (Chopra et al. 2005)."""
     form: Literal["per_pair_neg_only", "supcon_out", "simclr"] = "per_pair_neg_only"
     """InfoNCE denominator (science.md 4); `simclr` allows exactly one positive per anchor."""
     temperature: Positive = 0.1
+    """InfoNCE: cosine similarities are divided by it."""
     margin: Positive = 1.0
     """Pairwise: negatives are pushed apart to this distance (v of the paper's eq. 1)."""
     distance: Literal["euclidean", "cosine"] = "euclidean"
@@ -74,7 +78,9 @@ class EncoderSpec(Section):
     variant: Literal["clip"] = "clip"
     """`clip`: the pair rule of `temporal` over clip-structured batches."""
     steps: Count
+    """Optimiser steps."""
     lr: Positive
+    """Peak learning rate of Adam."""
     clips: Annotated[int, Field(ge=2)]
     """Clips per batch."""
     frames: Annotated[int, Field(ge=1)]
@@ -87,10 +93,15 @@ class DecoderSpec(Section):
     """The local stage: one embedding per region of a decoder level; the encoder is frozen."""
 
     variant: Literal["clip"] = "clip"
+    """`clip`: the pair rule of `temporal`, region by region (science.md 2.3)."""
     steps: Count
+    """Optimiser steps."""
     lr: Positive
+    """Peak learning rate of Adam."""
     clips: Annotated[int, Field(ge=2)]
+    """Clips per batch."""
     frames: Annotated[int, Field(ge=1)]
+    """Frames per clip in a batch; each gives two views."""
     level: Annotated[int, Field(ge=1, le=7)]
     """Decoder blocks that are trained, counted from the bottleneck."""
     regions: Literal["grid13"] = "grid13"
@@ -111,6 +122,7 @@ class TemporalSpec(Section):
     unit: Literal["frames", "ms", "fraction"] = "frames"
     """`fraction` of the clip's length."""
     polarity: Literal["none", "positive", "negative", "positive_negative"] = "none"
+    """`positive`: near frames attract, far ones are ignored; `negative`: far ones repel; `positive_negative`: both."""
     stage: Literal["encoder", "decoder", "both"] = "both"
     """Which pretraining stage uses temporal pairs; the other keeps pairs of two views of one frame."""
     negatives: Literal["intra", "cross", "all"] = "all"
@@ -125,15 +137,21 @@ class FinetuneSpec(Section):
     """Supervised training on the labelled fraction."""
 
     steps: Count
+    """Optimiser steps."""
     lr: Positive
+    """Peak learning rate of Adam."""
     batch: Count
+    """Labelled frames per batch."""
     loss: Literal["dice_ce", "dice", "ce"] = "dice_ce"
+    """Soft Dice, cross-entropy, or their sum, on sigmoid regions: nested classes stay whole."""
     augment: Literal["none", "flip", "us_safe"] = "us_safe"
     """`us_safe` keeps the depth axis: h-flip, rotation to 15 degrees, scale, intensity."""
     freeze: Literal["none", "encoder"] = "none"
+    """What of the network keeps its weights."""
     transfer_bn_stats: bool = True
     """Whether running statistics of batch norm come along with the pretrained weights (science.md 2.5)."""
     select: Literal["last", "best_val"] = "best_val"
+    """Which step is kept: the last, or the one with the best mean DSC on the validation split."""
     select_every: Count = 50
     """Steps between two looks at the validation split, under `best_val`."""
 
@@ -159,6 +177,7 @@ class LabelsSpec(Section):
     """How many labelled cases fine-tuning may see."""
 
     fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Of the training cases; at least one case of each class, or an error."""
     draw: Annotated[int, Field(ge=0)] = 0
     """Which nested order of training cases the fraction is taken from."""
 
@@ -167,8 +186,11 @@ class SplitSpec(Section):
     """Train, validation and test by patient (or group), over those with labelled cases."""
 
     seed: Annotated[int, Field(ge=0)] = 0
+    """Which split."""
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Of the patients; for `finetune.select: best_val` and `val/...`."""
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Of the patients; scored once, as `test/...`."""
 
 
 class EvaluateSpec(Section):
@@ -182,6 +204,7 @@ class TrialSpec(Section):
     """Everything one trial depends on."""
 
     method: Literal["contrastive", "supervised"] = "contrastive"
+    """`contrastive`: encoder and decoder stage, then fine-tuning; `supervised`: fine-tuning from random weights."""
     data: str
     """`phantom`, or the folder of a dataset made by `uscl data import`."""
     seed: SeedSpec = SeedSpec()
