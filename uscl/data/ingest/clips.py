@@ -1,0 +1,130 @@
+"""A folder of videos and DICOM cines -> a dataset of clips."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from uscl.data.ingest.dicom import DICOM_SUFFIXES, is_dicom, read_dicom
+from uscl.data.ingest.frames import DecodedClip
+from uscl.data.ingest.table import FileRow, FileTable, licence_text, source_list
+from uscl.data.ingest.video import VIDEO_SUFFIXES, read_video
+from uscl.data.writer import DatasetWriter
+from uscl.errors import DataError
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What an import did, for the line at its end; `remarks` are what the user should know of the data."""
+
+    clips: int = 0
+    frames: int = 0
+    cases: int = 0
+    remarks: tuple[str, ...] = ()
+
+
+def import_clips(
+    folder: Path,
+    out: Path,
+    *,
+    size: int,
+    table: FileTable | None = None,
+    name: str = "",
+    licence: str = "",
+    skip_unreadable: bool = False,
+    progress: Progress = lambda what, done, total: None,
+) -> ImportSummary:
+    """Import every video and DICOM file below `folder` into a dataset at `out`, frames `size` px square.
+
+    `table` gives patients, groups and sources. Without it a DICOM file's patient number is replaced by a running
+    one, and a video is its own patient. DataError, with nothing left at `out`, where a file cannot be read
+    (unless `skip_unreadable`), is missing from the table, or there is none.
+    """
+    files = find_clips(folder)
+    rows = {file: table.row(file.relative_to(folder).as_posix()) if table else FileRow() for file in files}
+    sources = source_list(rows.values())
+    frames, bad, remarks = 0, [], Counter[str]()
+    pseudonyms: dict[str, str] = {}
+    writer = DatasetWriter(
+        out, name=name or out.name, classes=(), size=size, licence=licence or licence_text(sources), sources=sources
+    )
+    with writer:
+        for file, decoded in _decode_all(files, size, bad, progress):
+            clip = file_id(file.relative_to(folder))
+            row = rows[file]
+            patient = row.patient or _pseudonym(pseudonyms, decoded.pseudonym_key) or row.group or f"unknown-{clip}"
+            _add(writer, decoded, clip=clip, patient=patient, group=row.group)
+            frames += len(decoded.frames)
+            remarks.update(decoded.notes)
+            remarks["patient unknown: each such clip counts as a patient of its own"] += patient.startswith("unknown-")
+        if bad and not (skip_unreadable and len(bad) < len(files)):
+            raise DataError(_unreadable(bad))
+    remarks.update({f"unreadable, skipped: {'; '.join(bad)}": len(bad)} if bad else {})
+    told = tuple(f"{count} of {len(files)} clips: {text}" for text, count in remarks.items() if count)
+    return ImportSummary(clips=len(files) - len(bad), frames=frames, remarks=told)
+
+
+def find_clips(folder: Path) -> list[Path]:
+    """Videos by suffix, DICOM by suffix or (without one) by content, anywhere below `folder`. DataError if none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    clips = [path for path in files if _is_clip(path)]
+    if not clips:
+        raise DataError(f"{folder}: holds no video and no DICOM file")
+    return clips
+
+
+def file_id(relative: Path) -> str:
+    """A plain word for a file: its folders and stem joined, anything unusual replaced."""
+    word = re.sub(r"[^\w.+-]+", "_", "-".join(relative.with_suffix("").parts))
+    return word.lstrip(".") or "_"
+
+
+def _is_clip(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in VIDEO_SUFFIXES | DICOM_SUFFIXES or (not suffix and path.name != "DICOMDIR" and is_dicom(path))
+
+
+def _decode_all(
+    files: Sequence[Path], size: int, bad: list[str], progress: Progress
+) -> Iterator[tuple[Path, DecodedClip]]:
+    """Each file that can be read; of the others, `bad` gets the reason."""
+    for number, file in enumerate(files):
+        progress("clips", number, len(files))
+        try:
+            video = file.suffix.lower() in VIDEO_SUFFIXES
+            yield file, read_video(file, size=size) if video else read_dicom(file, size=size)
+        except DataError as error:
+            bad.append(str(error))
+    progress("clips", len(files), len(files))
+
+
+def _add(writer: DatasetWriter, decoded: DecodedClip, *, clip: str, patient: str, group: str) -> None:
+    writer.add_clip(
+        decoded.frames,
+        clip=clip,
+        patient=patient,
+        group=group,
+        times_ms=decoded.times_ms,
+        duplicate=decoded.duplicate,
+        sector=decoded.sector,
+        source_size=decoded.source_size,
+        spacing_mm=decoded.spacing_mm,
+        note="; ".join(decoded.notes),
+    )
+
+
+def _pseudonym(pseudonyms: dict[str, str], key: str) -> str:
+    return pseudonyms.setdefault(key, f"patient-{len(pseudonyms) + 1:04}") if key else ""
+
+
+def _unreadable(bad: Sequence[str]) -> str:
+    more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+    return f"{'; '.join(bad[:3])}{more}. Mend or remove what cannot be read, or leave it out with --skip-unreadable"

@@ -1,0 +1,108 @@
+"""Collect the frames of a clip as they are decoded: squared, with duplicates and the ultrasound sector found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from uscl.data.letterbox import Letterbox
+from uscl.data.writer import is_near_duplicate
+
+MAX_BLACK = 8
+"""Grey level up to which a video pixel counts as black: compression leaves a few levels of noise."""
+
+
+@dataclass(frozen=True)
+class DecodedClip:
+    """A clip as its reader hands it over: nothing of names, dates or tags, only pixels, time and scale."""
+
+    frames: np.ndarray
+    """(T, S, S) uint8."""
+    duplicate: np.ndarray
+    """(T,) bool, measured at native size."""
+    sector: np.ndarray
+    """(S, S) bool: pixels that are ever non-black, closed and filled."""
+    source_size: tuple[int, int]
+    """Height and width of the region that was stored, px, with square pixels."""
+    times_ms: np.ndarray | None = None
+    spacing_mm: tuple[float, float] | None = None
+    """Of a stored pixel (row, column)."""
+    pseudonym_key: str = ""
+    """What the header says of the patient; to tell patients apart, never stored."""
+    notes: tuple[str, ...] = ()
+
+
+class FrameCollector:
+    """Takes grey frames one by one. `aspect` is a pixel's width over its height; frames are made square-pixelled."""
+
+    def __init__(self, size: int, *, aspect: float = 1.0) -> None:
+        self._size, self._aspect = size, aspect
+        self._frames: list[np.ndarray] = []
+        self._duplicate: list[bool] = []
+        self._previous: np.ndarray | None = None
+        self._brightest: np.ndarray | None = None
+
+    def add(self, frame: np.ndarray) -> None:
+        """`frame` (H, W) uint8. ValueError where its shape is not that of the frames before."""
+        if self._previous is not None and frame.shape != self._previous.shape:
+            raise ValueError(f"frame {len(self._frames)} is {frame.shape}, those before {self._previous.shape}")
+        self._duplicate.append(self._previous is not None and is_near_duplicate(frame, self._previous))
+        self._previous = frame
+        self._brightest = frame.copy() if self._brightest is None else np.maximum(self._brightest, frame)
+        square_pixels = self._with_square_pixels(frame)
+        self._frames.append(Letterbox(*square_pixels.shape, self._size).to_square(square_pixels))
+
+    @property
+    def count(self) -> int:
+        """Frames taken so far."""
+        return len(self._frames)
+
+    def finish(
+        self,
+        *,
+        times_ms: np.ndarray | None = None,
+        row_mm: float | None = None,
+        pseudonym_key: str = "",
+        notes: tuple[str, ...] = (),
+    ) -> DecodedClip:
+        """The clip; `row_mm` is the height of a native pixel, mm. At least one frame must have been added."""
+        assert self._brightest is not None
+        brightest = self._with_square_pixels(self._brightest)
+        box = Letterbox(*brightest.shape, self._size)
+        spacing = None if row_mm is None else (row_mm / box.scale, row_mm / box.scale)
+        return DecodedClip(
+            frames=np.stack(self._frames),
+            duplicate=np.array(self._duplicate),
+            sector=box.to_square(find_sector(brightest, max_black=MAX_BLACK)),
+            source_size=(box.height, box.width),
+            times_ms=times_ms,
+            spacing_mm=spacing,
+            pseudonym_key=pseudonym_key,
+            notes=notes,
+        )
+
+    def _with_square_pixels(self, frame: np.ndarray) -> np.ndarray:
+        if abs(self._aspect - 1) < 0.005:
+            return frame
+        width = max(1, round(frame.shape[1] * self._aspect))
+        return np.asarray(cv2.resize(frame, (width, frame.shape[0]), interpolation=cv2.INTER_LINEAR))
+
+
+def find_sector(image: np.ndarray, *, max_black: int) -> np.ndarray:
+    """(H, W) bool: the ultrasound part of `image` (H, W) uint8, for a clip its brightest values over time.
+
+    Pixels above `max_black`, closed over gaps of a tenth of the image, specks and thin text dropped, holes filled.
+    Everything where that leaves less than a twentieth of the image: then the frame is dark, not masked.
+    """
+    bright = cv2.morphologyEx((image > max_black).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    reach = max(3, min(image.shape) // 20)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    padded = cv2.copyMakeBorder(bright, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=0)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[reach:-reach, reach:-reach]
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    large = [outline for outline in outlines if cv2.contourArea(outline) > 0.05 * image.size]
+    sector = np.zeros(image.shape, np.uint8)
+    cv2.drawContours(sector, large, -1, 1, cv2.FILLED)
+    return sector.astype(bool) if large else np.ones(image.shape, bool)
