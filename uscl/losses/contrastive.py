@@ -30,7 +30,7 @@ def info_nce(
     with torch.autocast(embedding_ND.device.type, enabled=False):
         similarity_NN = cosine(embedding_ND) / temperature
         denominator_N = masked_logsumexp(
-            similarity_NN, negative_NN if form == "per_pair_neg_only" else _both(positive_NN, negative_NN)
+            similarity_NN, negative_NN if form == "per_pair_neg_only" else (positive_NN | negative_NN)
         )
         if form == "per_pair_neg_only":
             term_NN = F.softplus(denominator_N[:, None] - similarity_NN)
@@ -43,13 +43,13 @@ def info_nce_chance(positive_NN: Tensor, negative_NN: Tensor, *, form: str) -> T
     """What `info_nce` gives on constant embeddings, as a scalar tensor: ln of the denominator's size, per term."""
     size_N = 1 + negative_NN.sum(dim=1)
     if form != "per_pair_neg_only":
-        size_N = _both(positive_NN, negative_NN).sum(dim=1).clamp(min=1)
+        size_N = (positive_NN | negative_NN).sum(dim=1).clamp(min=1)
     weight_NN = _term_weights(positive_NN, negative_NN, form=form, dtype=torch.float32)
     return (size_N.log()[:, None] * weight_NN).sum()
 
 
 def pairwise(embedding_ND: Tensor, positive_NN: Tensor, negative_NN: Tensor, *, margin: float, distance: str) -> Tensor:
-    """Pairwise contrastive loss: D^2 / 2 over positives, max(0, margin - D)^2 / 2 over negatives, balanced half and half.
+    """Pairwise contrastive loss: half mean D^2 / 2 of positives, half mean max(0, margin - D)^2 / 2 of negatives.
 
     `distance`: `euclidean` on the unit sphere (0 to 2) or `cosine`, 1 - cos. A batch without one kind of pair is
     the mean of the other. Chopra et al. 2005; Singla et al. 2022, eq. 1.
@@ -104,10 +104,6 @@ def masked_logsumexp(value: Tensor, mask: Tensor) -> Tensor:
 def masked_mean(value: Tensor, mask: Tensor) -> Tensor:
     """Mean where `mask`; 0 where it is empty."""
     return (value * mask).sum() / mask.sum().clamp(min=1)
-
-
-def _both(positive_NN: Tensor, negative_NN: Tensor) -> Tensor:
-    return positive_NN | negative_NN
 
 
 def _term_weights(positive_NN: Tensor, negative_NN: Tensor, *, form: str, dtype: torch.dtype) -> Tensor:
