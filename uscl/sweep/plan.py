@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from uscl.data.dataset import open_dataset
-from uscl.data.phantom import phantom_index
 from uscl.data.schema import ClipEntry, DatasetIndex
 from uscl.errors import DataError, SpecError
 from uscl.records import CellPlan, Outcome, StageRef
@@ -89,6 +88,8 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
 
 def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
     if spec.data == "phantom":
+        from uscl.data.phantom import phantom_index
+
         index = phantom_index(spec.phantom)
         return store_root / "data" / f"phantom-{index.fingerprint[:10]}", index
     path = Path(spec.data).expanduser().absolute()

@@ -51,7 +51,16 @@ class QueueCell:
 class CellQueue:
     """Hands out cells, holds claims, and counts failures per link."""
 
-    def __init__(self, cells: Sequence[QueueCell], *, present: Iterable[str], diverged: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        cells: Sequence[QueueCell],
+        *,
+        present: Iterable[str],
+        diverged: Iterable[str] = (),
+        slots: int | None = None,
+    ) -> None:
+        """`cells` in the order of the sweep file; `present` and `diverged` are links in the store; at most `slots`
+        trials live at once (None: as many as ask)."""
         self._cells = {cell.cell: cell for cell in cells}
         self._position = {cell.cell: position for position, cell in enumerate(cells)}
         self._present = set(present)
@@ -60,6 +69,7 @@ class CellQueue:
         self._deaths: Counter[str] = Counter()
         self._live: dict[str, str] = {}
         self._unlisted: Counter[str] = Counter()
+        self._slots = slots
         self._draining = False
         self._nothing_new = False
 
@@ -70,7 +80,7 @@ class CellQueue:
         waiting = [] if self._draining else self._waiting()
         if not waiting and not self._live:
             return Turn.FINISHED
-        if not waiting or self._nothing_new:
+        if not waiting or self._nothing_new or (self._slots is not None and len(self._live) >= self._slots):
             return Turn.WAIT
         claimed = self._claimed()
         needs = {cell.cell: self.missing(cell.cell) for cell in waiting}

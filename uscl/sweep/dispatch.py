@@ -1,0 +1,257 @@
+"""The driver's side of a running sweep: hands out orders, keeps the books, tells the sinks. Knows no Ray.
+
+Everything that happens to a cell passes through here, from one thread at a time: into the queue, into events.jsonl,
+and to the sinks. Nothing here raises for a sink's or the history's sake.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uscl.errors import StoreError
+from uscl.records import (
+    CellFinished,
+    CellResult,
+    Drained,
+    Failed,
+    Outcome,
+    Progress,
+    Sink,
+    StagePublished,
+    StageRef,
+    StageReused,
+    SweepEvent,
+    TrialEvent,
+    event_to_json,
+)
+from uscl.store.stages import new_attempt
+from uscl.store.sweeps import SweepFolder
+from uscl.sweep.order import TrialOrder
+from uscl.sweep.plan import PlannedCell, SweepPlan, cell_store, link
+from uscl.sweep.queue import CellQueue, CellState, Turn
+
+LOG_TAIL_LINES = 20
+"""Lines of an attempt's log that go into events.jsonl with its failure."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What every order of this start has in common."""
+
+    device: str
+    cpus: float
+    run_trial: str
+    session_path: Path
+
+
+@dataclass(slots=True)
+class _Attempt:
+    cell: PlannedCell
+    name: str
+    log_path: Path
+    node: str = ""
+
+
+class Dispatch:
+    """Books of one start of a sweep."""
+
+    def __init__(
+        self,
+        plan: SweepPlan,
+        queue: CellQueue,
+        *,
+        folder: SweepFolder,
+        sinks: Sequence[Sink],
+        terms: Terms,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.failures: dict[str, Failed] = {}
+        """The last failure of each cell that has not finished since."""
+        self.trained: Counter[str] = Counter()
+        """Stage kind -> stages this start trained."""
+        self.drained: set[str] = set()
+        self.error: Exception | None = None
+        """The first bug of our own in a hook: the sweep drained because of it."""
+        self.stopping = threading.Event()
+        """Set where the sweep has to end for a reason of its own; the main thread looks at it."""
+        self._plan = plan
+        self._queue = queue
+        self._folder = folder
+        self._sinks = tuple(sinks)
+        self._terms = terms
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._attempts: dict[str, _Attempt] = {}
+        self._warned: set[str] = set()
+
+    # ---- what Tune asks and tells
+
+    def take(self, trial: str) -> TrialOrder | Turn:
+        """The order for a new trial, or that there is none."""
+        with self._lock:
+            taken = self._queue.take(trial)
+            if isinstance(taken, Turn):
+                return taken
+            planned = self._plan.cell(taken)
+            name = new_attempt()
+            self._attempts[trial] = _Attempt(planned, name, self._folder.log_path(taken, name))
+            return self._order(planned, self._attempts[trial])
+
+    def event(self, trial: str, event: TrialEvent, *, node: str) -> None:
+        """Something happened in a trial; news of a trial that is over are dropped."""
+        with self._lock:
+            attempt = self._attempts.get(trial)
+            if attempt is None or self._queue.cell_of(trial) is None:
+                return
+            attempt.node = node or attempt.node
+            self._book(trial, attempt, event)
+
+    def gone(self, trial: str, failed: Failed) -> None:
+        """The trial ended without saying so: its process died, or Ray could not start it."""
+        self.event(trial, failed, node="")
+
+    def look_for_lost(self, listed: dict[str, bool]) -> None:
+        """Release the cells of trials that Tune has forgotten; `listed`: trial -> is it still going."""
+        for trial in self._queue.lost(listed):
+            self.gone(trial, Failed("lost", "Ray Tune dropped the trial without an error", ""))
+
+    def drain(self) -> None:
+        """Hand out nothing more, and ask the live trials to save and stop."""
+        with self._lock:
+            self._queue.drain()
+
+    def broken(self, error: Exception) -> None:
+        """A hook raised: keep the error for the end, and drain."""
+        self.error = self.error or error
+        self.stopping.set()
+        self.drain()
+
+    # ---- books
+
+    def _book(self, trial: str, attempt: _Attempt, event: TrialEvent) -> None:
+        cell = attempt.cell.plan.cell
+        diverged: tuple[str, ...] = ()
+        if isinstance(event, (StagePublished, StageReused)):
+            diverged = self._stage_is_there(attempt.cell, event)
+        self._tell(attempt, event)
+        for other in diverged:
+            self._tell_diverged(other, attempt)
+        if isinstance(event, Failed):
+            self.failures[cell] = event
+            self._queue.end(trial, failure=event.failure, absent=self._absent(attempt.cell))
+        elif isinstance(event, (CellFinished, Drained)):
+            self._end(trial, attempt, event)
+
+    def _stage_is_there(self, planned: PlannedCell, event: StagePublished | StageReused) -> tuple[str, ...]:
+        diverged = isinstance(event, StagePublished) and event.outcome is Outcome.DIVERGED
+        if isinstance(event, StagePublished):
+            self.trained[event.kind] += 1
+        waiting = self._queue.published(link(planned.plan, StageRef(event.kind, event.key)), diverged=diverged)
+        return tuple(cell for cell in waiting if cell != planned.plan.cell)
+
+    def _end(self, trial: str, attempt: _Attempt, event: CellFinished | Drained) -> None:
+        cell = attempt.cell.plan.cell
+        if isinstance(event, Drained):
+            self.drained.add(cell)
+        else:
+            self.failures.pop(cell, None)
+            ended = event.result.outcome is Outcome.DIVERGED
+            # by the trial's word, also where the news of a stage was lost on the way; an encoder need not be there
+            for ref in attempt.cell.plan.stages.values():
+                if ref.kind in ("finetune", "evaluate") and not (ended and ref.kind == "evaluate"):
+                    self._queue.published(link(attempt.cell.plan, ref), diverged=ended)
+        self._queue.end(trial)
+
+    def _absent(self, planned: PlannedCell) -> list[str]:
+        """Links thought present that the store has no longer: torn ones, moved away."""
+        store = cell_store(self._plan.store_root, planned.plan)
+        believed = self._queue.present
+        refs = {link(planned.plan, ref): ref for ref in planned.plan.stages.values()}
+        try:
+            return [name for name, ref in refs.items() if name in believed and not store.has(ref)]
+        except StoreError:
+            return []
+
+    def _order(self, planned: PlannedCell, attempt: _Attempt) -> TrialOrder:
+        plan, resources, present = planned.plan, self._plan.spec.resources, self._queue.present
+        return TrialOrder(
+            number=plan.number,
+            cell=plan.cell,
+            spec=planned.spec.model_dump(mode="json"),
+            store_root=str(self._plan.store_root),
+            namespace=plan.namespace,
+            dataset_path=str(self._plan.dataset_path),
+            attempt=attempt.name,
+            present=tuple(ref.key for ref in plan.stages.values() if link(plan, ref) in present),
+            log_path=str(attempt.log_path),
+            session_path=str(self._terms.session_path),
+            device=self._terms.device,
+            cpus=self._terms.cpus,
+            amp=resources.amp,
+            progress_every_s=resources.progress_every_s,
+            run_trial=self._terms.run_trial,
+        )
+
+    # ---- history and sinks
+
+    def _tell_diverged(self, cell: str, attempt: _Attempt) -> None:
+        result = CellResult(cell, Outcome.DIVERGED, {}, ())
+        self._send(SweepEvent(self._clock(), cell, attempt.name, attempt.node, CellFinished(result)))
+
+    def _tell(self, attempt: _Attempt, event: TrialEvent) -> None:
+        tail = _tail(attempt.log_path) if isinstance(event, Failed) else None
+        happened = SweepEvent(self._clock(), attempt.cell.plan.cell, attempt.name, attempt.node, event)
+        self._send(happened, log_tail=tail)
+
+    def _send(self, happened: SweepEvent, *, log_tail: list[str] | None = None) -> None:
+        if not isinstance(happened.event, Progress):
+            self._keep(event_record(happened) | ({"log_tail": log_tail} if log_tail is not None else {}))
+        for sink in self._sinks:
+            try:
+                sink.on_event(happened)
+            except Exception:
+                self._warn_once(f"{type(sink).__name__} failed; the sweep goes on")
+
+    def _keep(self, record: dict[str, Any]) -> None:
+        try:
+            self._folder.append_event(record)
+        except StoreError as error:
+            self._warn_once(f"events.jsonl: {error}; results are not affected")
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            log.warning(message, exc_info=log.isEnabledFor(logging.DEBUG))
+
+    # ---- at the end
+
+    def cells_in(self, state: CellState) -> tuple[PlannedCell, ...]:
+        """Cells of the plan that stand there."""
+        return tuple(planned for planned in self._plan.cells if self._queue.state(planned.plan.cell) is state)
+
+
+def event_record(happened: SweepEvent) -> dict[str, Any]:
+    """A line of events.jsonl, without what belongs to a failure only (`log_tail`)."""
+    return {
+        "time_s": happened.time_s,
+        "cell": happened.cell,
+        "attempt": happened.attempt,
+        "node": happened.node,
+    } | event_to_json(happened.event)
+
+
+def _tail(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            return [line.rstrip("\n")[:500] for line in deque(stream, LOG_TAIL_LINES)]
+    except OSError:
+        return []

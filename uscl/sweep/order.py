@@ -1,0 +1,218 @@
+"""One attempt at one cell, on whatever machine it runs: the order it is given, its events, its log. Knows no Ray.
+
+Ray's workers and `uscl trial` both go through `work`, which is why they give the same bits.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from uscl.errors import StoreError, TrialError
+from uscl.records import (
+    CellFinished,
+    Drained,
+    Failed,
+    Progress,
+    StagePublished,
+    StageReused,
+    TrialEvent,
+)
+from uscl.spec.trial import TrialSpec
+from uscl.store.stages import StageStore
+
+RUN_TRIAL = "uscl.stages.run:run_trial"
+"""The generator behind every trial, by name: the driver itself need not import torch. Tests name another."""
+
+RUNNING, DRAINING = b"running\n", b"draining\n"
+"""What a session file says. It is appended to, not replaced: NFS shows a reader that opens the file what its
+writer has closed, while an absent or renamed file may stay cached for a minute."""
+
+_MESSAGE_CHARS, _TRACEBACK_CHARS = 2_000, 20_000
+LAST_EVENTS = (CellFinished, Drained, Failed)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialOrder:
+    """All that an attempt needs to know; plain values, so that it travels as JSON."""
+
+    number: int
+    cell: str
+    spec: dict[str, Any]
+    """TrialSpec as JSON."""
+    store_root: str
+    namespace: str
+    dataset_path: str
+    attempt: str
+    present: tuple[str, ...]
+    """Keys of stages that the driver saw in the store."""
+    log_path: str
+    session_path: str
+    """File that says whether to go on; empty: always."""
+    device: str
+    cpus: float
+    """torch's threads on a CPU."""
+    amp: bool
+    progress_every_s: float
+    run_trial: str = RUN_TRIAL
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; `from_json` is its inverse."""
+        return asdict(self) | {"present": list(self.present)}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> TrialOrder:
+        """Read what `to_json` wrote."""
+        return cls(**{**document, "present": tuple(document["present"])})
+
+
+def work(order: TrialOrder) -> Iterator[TrialEvent]:
+    """The events of one attempt; the last is CellFinished, Drained or Failed. An exception becomes Failed."""
+    with _log(order) as write:
+        for event in _guarded(order):
+            for line in log_lines(event, number=order.number):
+                write(line)
+            yield event
+            if isinstance(event, LAST_EVENTS):
+                return
+
+
+def _guarded(order: TrialOrder) -> Iterator[TrialEvent]:
+    try:
+        yield from _started(order)
+    except Exception as error:
+        yield failure(error)
+    else:
+        yield Failed("error", "the trial ended without a result", "")
+
+
+def _started(order: TrialOrder) -> Iterator[TrialEvent]:
+    module, function = order.run_trial.split(":")
+    run_trial = getattr(importlib.import_module(module), function)
+    torch = sys.modules.get("torch")  # loaded by the line above, except where a test works without it
+    if torch is not None:
+        torch.set_num_threads(max(1, round(order.cpus)))
+    store = StageStore(order.store_root)
+    yield from run_trial(
+        TrialSpec.model_validate(order.spec),
+        store.scoped(order.namespace) if order.namespace else store,
+        dataset=Path(order.dataset_path),
+        device=order.device,
+        attempt=order.attempt,
+        stop_requested=stop_flag(order.session_path),
+        present=frozenset(order.present),
+        progress_every_s=order.progress_every_s,
+        amp=order.amp,
+    )
+
+
+def failure(error: BaseException) -> Failed:
+    """The Failed event of an exception: `oom`, `store` (nobody's bug: tried again) or `error`."""
+    text = "".join(traceback.format_exception(error))
+    message = f"{type(error).__name__}: {error}".strip()
+    return Failed(_failure_class(error), message[:_MESSAGE_CHARS], text[-_TRACEBACK_CHARS:])
+
+
+def _failure_class(error: BaseException) -> str:
+    if isinstance(error, MemoryError) or "out of memory" in str(error)[:_MESSAGE_CHARS].lower():
+        return "oom"
+    if isinstance(error, (StoreError, TrialError)):
+        return "store"
+    return "error"
+
+
+def stop_flag(session_path: str) -> Callable[[], bool]:
+    """Whether the attempt is to stop, by its session file; a file that has vanished means that the driver ended."""
+
+    def stop_requested() -> bool:
+        try:
+            return DRAINING in Path(session_path).read_bytes()
+        except FileNotFoundError:
+            return True
+        except OSError:  # a hiccup of the file system is no order to stop
+            return False
+
+    return stop_requested if session_path else lambda: False
+
+
+def node_name() -> str:
+    """Where this process works: host and, where it was given one, GPU."""
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return f"{socket.gethostname()} gpu {gpu}" if gpu else socket.gethostname()
+
+
+# ---- the attempt's log
+
+
+@contextmanager
+def _log(order: TrialOrder) -> Iterator[Callable[[str], None]]:
+    """The attempt's log file, open and joined to `logging`; an empty path logs to stdout."""
+    if not order.log_path:
+        yield print
+        return
+    path = Path(order.log_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", buffering=1) as stream:
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(logging.Formatter("%(asctime)s | %(levelname)s | %(message)s", "%H:%M:%S"))
+        logging.getLogger("uscl").addHandler(handler)
+        try:
+            stream.write(f"trial {order.number} | cell {order.cell[:10]} | attempt {order.attempt} | {node_name()}\n")
+            yield lambda line: _write(stream, line)
+        finally:
+            logging.getLogger("uscl").removeHandler(handler)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    stream.write(f"{time.strftime('%H:%M:%S')} | {line}\n")
+
+
+def log_lines(event: TrialEvent, *, number: int) -> list[str]:
+    """An event as lines of a log: `trial 17 | decoder | step 300/1000 | loss 2.41 (chance 2.40) | 2120 frames/s`."""
+    if isinstance(event, Failed):
+        traced = event.traceback.rstrip().splitlines()
+        return [*traced, f"trial {number} | failed ({event.failure}) | {event.message}"]
+    return [f"trial {number} | {_said(event)}"]
+
+
+def _said(event: TrialEvent) -> str:
+    match event:
+        case Progress():
+            parts = [
+                event.kind,
+                f"step {event.step}/{event.steps}",
+                *_loss(event),
+                f"{event.frames_per_s:.0f} frames/s",
+            ]
+            return " | ".join(parts)
+        case StageReused():
+            return f"{event.kind} | reused {event.key[:10]}"
+        case StagePublished():
+            flags = "".join(f" | {flag}" for flag in event.flags)
+            return f"{event.kind} | {event.outcome} in {event.seconds:.1f} s | {event.key[:10]}{flags}"
+        case Drained():
+            return f"{event.kind} | stopped at step {event.step}, progress saved"
+        case CellFinished():
+            shown = [f"{name} {value:.3f}" for name, value in event.result.metrics.items() if name.count("/") == 1]
+            return " | ".join(["finished", str(event.result.outcome), *shown[:4]])
+        case Failed():
+            return f"failed ({event.failure}) | {event.message}"
+
+
+def _loss(event: Progress) -> list[str]:
+    loss = event.values.get(f"{event.kind}/loss")
+    if loss is None:
+        return []
+    ratio = event.values.get(f"{event.kind}/loss_over_chance")
+    chance = event.values.get(f"{event.kind}/chance", loss / ratio if ratio else None)
+    return [f"loss {loss:.3g}" + (f" (chance {chance:.3g})" if chance is not None else "")]
