@@ -57,16 +57,16 @@ def _is_section(field: FieldInfo) -> bool:
 def _rows(fields: Mapping[str, FieldInfo], prefix: str) -> str:
     lines = ["| setting | values | default | meaning |", "|---|---|---|---|"]
     for name, field in fields.items():
-        default = (
-            "from the recipe"
-            if field.is_required() and name != "data"
-            else "required"
-            if name == "data"
-            else f"`{shown(field.get_default()) or '(empty)'}`"
-        )
+        default = _default_in_words(name, field)
         meaning = " ".join((field.description or "").split())
         lines.append(f"| `{prefix}{name}` | {values_in_words(field)} | {default} | {meaning} |")
     return "\n".join(lines) + "\n"
+
+
+def _default_in_words(name: str, field: FieldInfo) -> str:
+    if field.is_required():
+        return "at the top of the file" if name == "data" else "from the recipe"
+    return f"`{shown(field.get_default())}`" if field.get_default() != "" else "empty"
 
 
 def values_in_words(field: FieldInfo) -> str:

@@ -50,7 +50,7 @@ class NetworkSpec(Section):
     """The U-Net; presets are in models/unet.py with their parameter counts."""
 
     preset: Literal["tiny", "chaitanya", "nnunet2d"]
-    """`tiny`: under 0.15 M parameters, for the demo; `chaitanya`: 2.10 M; `nnunet2d`: 33 M at 256 px, 46 M at 512 px."""
+    """`tiny`: under 0.15 M parameters, for the demo; `chaitanya`: 2.10 M; `nnunet2d`: 33 M at 256 px."""
     norm: Literal["batch", "instance", "group"] = "batch"
     """`batch` leaks clip identity through batch statistics on clip-structured batches (science.md 3.2)."""
     activation: Literal["relu", "leaky_relu", "elu", "silu"] = "relu"
