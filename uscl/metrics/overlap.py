@@ -47,7 +47,7 @@ def hausdorff95_px(predicted_HW: Mask, truth_HW: Mask, *, miss: str = "diagonal"
     return math.hypot(*truth_HW.shape)
 
 
-def score_masks(
+def score_case(
     predicted_KHW: Mask, truth_KHW: Mask, classes: Sequence[str], *, known_HW: Mask | None = None
 ) -> dict[str, dict[str, float]]:
     """Overlap measurements of one case by class: dsc, dsc_nan_drop, dsc_gt_present, hd95, hd95_nan_drop and counts.
@@ -58,10 +58,10 @@ def score_masks(
     if known_HW is not None:
         predicted_KHW, truth_KHW = predicted_KHW & known_HW, truth_KHW & known_HW
     masks = zip(classes, predicted_KHW, truth_KHW, strict=True)
-    return {name: _score_mask(predicted, truth) for name, predicted, truth in masks}
+    return {name: _score_class(predicted, truth) for name, predicted, truth in masks}
 
 
-def _score_mask(predicted_HW: Mask, truth_HW: Mask) -> dict[str, float]:
+def _score_class(predicted_HW: Mask, truth_HW: Mask) -> dict[str, float]:
     found, present = bool(predicted_HW.any()), bool(truth_HW.any())
     hd95 = hausdorff95_px(predicted_HW, truth_HW)
     return {
