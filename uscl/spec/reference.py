@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from uscl.spec.phantom import PhantomSpec
-from uscl.spec.settings import is_list_field, json_schema_of, shown, trial_fields
+from uscl.spec.settings import is_list_field, json_schema_of, shown, trial_fields, unannotated
 from uscl.spec.sweep import ReportSpec, ResourcesSpec
 from uscl.spec.trial import TrialSpec
 
@@ -77,12 +77,8 @@ def values_in_words(field: FieldInfo) -> str:
     if get_origin(kind) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(kind))
     if get_origin(kind) in (Union, types.UnionType):
-        return f"{_KINDS[_unannotated(get_args(kind)[0])]} or null"
+        return f"{_KINDS[unannotated(get_args(kind)[0])]} or null"
     return ", ".join([_KINDS[kind], *_bounds(field)])
-
-
-def _unannotated(kind: Any) -> Any:
-    return get_args(kind)[0] if get_args(kind) else kind
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:

@@ -67,9 +67,12 @@ def is_list_field(field: FieldInfo) -> bool:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing where no known word is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    """`; did you mean 'x'?`, or nothing where no known word is near. A bare `steps` means every `*.steps`."""
+    names = list(known)
+    near = [name for name in names if name.rpartition(".")[2] == word]
+    near = near or [name for name in names if len(word) > 2 and name.startswith(word)][:1]
+    near = near or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,7 @@ def in_words(error: ErrorDetails, field: FieldInfo) -> str:
 
 
 def _expected(field: FieldInfo) -> str:
-    kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
+    kinds = [unannotated(kind) for kind in get_args(field.annotation) if kind is not type(None)]
     if is_list_field(field):
         return "a list of names"
     if field.annotation in _KINDS:
@@ -176,6 +179,11 @@ def _expected(field: FieldInfo) -> str:
     if kinds and kinds[0] in _KINDS:
         return f"{_KINDS[kinds[0]]} or null"
     return "one of " + ", ".join(str(choice) for choice in kinds) if len(kinds) > 1 else f"'{kinds[0]}'"
+
+
+def unannotated(kind: Any) -> Any:
+    """`int` of `Annotated[int, ...]`; anything else as it is."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _near_choice(value: Any, field: FieldInfo) -> str:

@@ -1,0 +1,157 @@
+"""One bad file per error message; the whole message is compared."""
+# ruff: noqa: E501  one case per line
+
+from pathlib import Path
+
+import pytest
+from sweep_files import GOOD, load_text
+
+from uscl.errors import SpecError
+from uscl.spec.reader import load_sweep
+
+POLARITIES = "one of none, positive, negative, positive_negative"
+
+# (what is wrong, the file, the message without `<folder>/x.yaml:`)
+BAD_FILES = [
+    ("unknown setting", GOOD + "fixed:\n  temporal.windw: 3\n", "9: temporal.windw: unknown key; did you mean 'temporal.window'?"),
+    ("unknown nested", GOOD + "fixed:\n  temporal:\n    windw: 3\n", "10: temporal.windw: unknown key; did you mean 'temporal.window'?"),
+    ("unknown in row", GOOD.replace("temporal.polarity", "temporal.polarty"), "5: temporal.polarty: unknown key; did you mean 'temporal.polarity'?"),
+    ("unknown in grid", GOOD.replace("  seed:", "  sead:"), "7: sead: unknown key; did you mean 'seed'?"),
+    ("bare name", GOOD + "fixed: {steps: 3}\n", "8: steps: unknown key; did you mean 'encoder.steps' or 'decoder.steps' or 'finetune.steps'?"),
+    ("unknown and far", GOOD + "fixed: {zzz: 3}\n", "8: zzz: unknown key"),
+    ("unknown top", GOOD.replace("grid:", "girds:"), "6: girds: unknown key; did you mean 'grid'?"),
+    ("search", GOOD + "search: {trials: 4}\n", "8: search: unknown key"),
+    ("setting on top", GOOD + "finetune.steps: 4\n", "8: finetune.steps: unknown key; settings of every cell belong under 'fixed:' ('fixed: {finetune.steps: ...}')"),
+    ("a group", GOOD + "fixed: {contrast: 3}\n", "8: contrast: is a group of settings (contrast.loss, contrast.form, contrast.temperature, contrast.margin, ...); name one of them"),
+    ("whole number", GOOD + "fixed: {finetune.steps: 1.5}\n", "8: finetune.steps: expected a whole number, got '1.5'"),
+    ("text for number", GOOD + "fixed: {finetune.lr: fast}\n", "8: finetune.lr: expected a number, got 'fast'"),
+    ("bool for number", GOOD + "fixed: {finetune.steps: true}\n", "8: finetune.steps: expected a whole number, got 'true'"),
+    ("null", GOOD + "fixed: {finetune.steps: }\n", "8: finetune.steps: expected a whole number, got 'null'"),
+    ("number for bool", GOOD + "fixed: {temporal.shuffled: 3}\n", "8: temporal.shuffled: expected true or false, got '3'"),
+    ("infinite", GOOD + "fixed: {finetune.lr: .inf}\n", "8: finetune.lr: expected a finite number, got 'inf'"),
+    ("too small", GOOD + "fixed: {finetune.steps: 0}\n", "8: finetune.steps: expected at least 1, got '0'"),
+    ("not positive", GOOD + "fixed: {finetune.lr: 0}\n", "8: finetune.lr: expected more than 0, got '0'"),
+    ("too large", GOOD + "fixed: {labels.fraction: 10}\n", "8: labels.fraction: expected at most 1, got '10'"),
+    ("not below", GOOD + "fixed: {split.test_fraction: 1}\n", "8: split.test_fraction: expected less than 1, got '1'"),
+    ("no multiple", GOOD + "fixed: {image.size: 100}\n", "8: image.size: expected a multiple of 16, got '100'"),
+    ("choice", GOOD.replace("polarity: positive", "polarity: positve"), f"5: temporal.polarity: expected {POLARITIES}, got 'positve'; did you mean 'positive'?"),
+    ("only choice", GOOD + "fixed: {encoder.variant: GD}\n", "8: encoder.variant: expected 'clip', got 'GD'"),
+    ("second of a list", GOOD.replace("[0]", "[0,\n    -1]"), "8: seed: expected at least 0, got '-1'"),
+    ("empty list", GOOD.replace("[0]", "[]"), "7: seed: expected at least one value, got an empty list"),
+    ("list in fixed", GOOD + "fixed: {finetune.steps: [1, 2]}\n", "8: finetune.steps: got a list; lists that make cells belong under 'grid' or in a row"),
+    ("name for list", GOOD + "fixed: {speckle.classes: cortex}\n", "8: speckle.classes: expected a list of names, got 'cortex'"),
+    ("doubled key", GOOD + "grid:\n", "8: grid: given twice; the first is on line 6"),
+    ("doubled setting", GOOD + "fixed:\n  labels: {draw: 1}\n  labels.draw: 2\n", "10: labels.draw: given twice; the first is on line 9"),
+    ("row and grid", GOOD.replace("seed: [0]", "contrast.loss: [infonce]"), "5: contrast.loss: row 1 and the grid both set it; keep one"),
+    ("data in grid", GOOD.replace("seed: [0]", "data: [a, b]"), "7: data: a sweep has one dataset; give it as 'data:' at the top of the file, or by --data"),
+    ("data in fixed", GOOD + "fixed: {data: a}\n", "8: data: a sweep has one dataset; give it as 'data:' at the top of the file, or by --data"),
+    ("no name", GOOD.replace("name: small\n", ""), "1: name: missing; every sweep has a name"),
+    ("bad name", GOOD.replace("small", "a/b"), "1: name: expected letters, digits, '-', '_' and '.', got 'a/b'"),
+    ("empty name", GOOD.replace("small", ""), "1: name: expected text, got 'null'"),
+    ("no recipe", GOOD.replace("recipe: demo\n", ""), "1: recipe: missing; one of demo, paper, or a recipe file of your own"),
+    ("unknown recipe", GOOD.replace("demo", "dmeo"), "2: recipe: unknown recipe 'dmeo'; did you mean 'demo'?"),
+    ("no data", GOOD.replace("data: phantom\n", ""), "1: data: missing; 'phantom', or a dataset made by uscl data import"),
+    ("grid no mapping", GOOD.replace("\n  seed: [0]", " 3"), "6: grid: expected a group of settings, got '3'"),
+    ("rows no list", GOOD.replace("  - {", "  {"), "4: rows: expected a list of rows, each '- {setting: value, ...}'"),
+    ("row no mapping", GOOD.replace("- {contrast.loss: infonce, temporal.polarity: positive}", "- infonce"), "5: rows: expected '{setting: value, ...}', got 'infonce'"),
+    ("label no text", GOOD.replace("- {", "- {label: 3, "), "5: rows.label: expected text, got '3'"),
+    ("whole file a list", "- a\n", "1: expected 'key: value' lines, got '[a]'"),
+    ("empty file", "", "1: recipe: missing; one of demo, paper, or a recipe file of your own"),
+    ("no YAML", GOOD + "fixed: {\n", "9: not valid YAML: expected the node content, but found '<stream end>'"),
+    ("two documents", GOOD + "---\na: 1\n", "8: not valid YAML: but found another document"),
+    ("tag", GOOD + "fixed: !!python/dict {a: 1}\n", "8: the tag 'tag:yaml.org,2002:python/dict' is not supported"),
+    ("scalar tag", GOOD + "fixed: {finetune.steps: !!int many}\n", "8: 'many' cannot be read as the YAML tag 'tag:yaml.org,2002:int'"),
+    ("key no name", GOOD + "? [a]\n: 3\n", "8: expected a name before the ':', got a list or a group"),
+    ("alias of itself", GOOD + "fixed: &a [*a]\n", "8: nested too deeply, or an alias (*name) that holds itself"),
+    ("too many cells", GOOD.replace("[0]", str(list(range(10_001)))), "6: grid: makes 10001 cells; at most 10000 fit in one sweep"),
+    ("workers", GOOD + "resources: {workers: 1.5}\n", "8: resources.workers: expected a whole number or null, got '1.5'"),
+    ("no workers", GOOD + "resources: {workers: 0}\n", "8: resources.workers: expected at least 1, got '0'"),
+    ("resource", GOOD + "resources: {gpus: 1}\n", "8: resources.gpus: unknown key; did you mean 'resources.gpus_per_trial'?"),
+    ("phantom", GOOD + "phantom: {patients: many}\n", "8: phantom.patients: expected a whole number, got 'many'"),
+    ("report row", GOOD + "report: {rows: [contrast.los]}\n", "8: report.rows: 'contrast.los' is no setting; did you mean 'contrast.loss'?"),
+    ("report column", GOOD + "report: {columns: fraction}\n", "8: report.columns: 'fraction' is no setting; did you mean 'labels.fraction'?"),
+    ("report value", GOOD + "report: {values: [dsc]}\n", "8: report.values: 'dsc' is no measurement; expected val/... or test/..., as in test/dsc"),
+]  # fmt: skip
+
+# Right one by one, impossible together.
+IMPOSSIBLE = [
+    ("supervised", GOOD + "fixed: {method: supervised}\n", "5: temporal.polarity: 'positive' pairs frames by time, but method: supervised never pretrains; set temporal.polarity: none"),
+    ("simclr", GOOD + "fixed: {contrast.form: simclr}\n", "8: contrast.form: simclr takes exactly one positive per anchor, temporal.polarity: positive gives several; use per_pair_neg_only or supcon_out"),
+    ("two frames", GOOD.replace("polarity: positive", "polarity: positive_negative") + "fixed: {decoder.frames: 2}\n", "8: decoder.frames: temporal.polarity: positive_negative needs at least 3 frames of a clip, got '2'"),
+    ("one frame", GOOD + "fixed: {encoder.frames: 1}\n", "8: encoder.frames: temporal.polarity: positive needs at least 2 frames of a clip, got '1'"),
+    ("window under a frame", GOOD + "fixed: {temporal.window: 0.5}\n", "8: temporal.window: 0.5 frames hold no other frame; expected at least 1"),
+    ("window over the clip", GOOD + "fixed: {temporal.window: 5, temporal.unit: fraction}\n", "8: temporal.window: 5 is a fraction of a clip's length; expected less than 1"),
+    ("level", GOOD + "fixed: {decoder.level: 4}\n", "8: decoder.level: 4 is beyond tiny, which has 3 decoder blocks at image.size 64; choose 1 to 3"),
+    ("stride", GOOD + "fixed: {network.preset: chaitanya, image.size: 48}\n", "8: image.size: 48 is not a multiple of 32, the stride of chaitanya; try 64"),
+    ("split", GOOD + "fixed: {split.validation_fraction: 0.5, split.test_fraction: 0.5}\n", "8: split.test_fraction: with split.validation_fraction leaves no patient to train on; their sum is below 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [case[1:] for case in BAD_FILES + IMPOSSIBLE], ids=[c[0] for c in BAD_FILES + IMPOSSIBLE]
+)
+def test_a_bad_file_gives_one_clear_line(tmp_path: Path, text: str, message: str):
+    with pytest.raises(SpecError) as caught:
+        load_text(tmp_path, text)
+    assert str(caught.value) == f"{tmp_path / 'x.yaml'}:{message}"
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("temporal.windw=3", "unknown key; did you mean 'temporal.window'?"),
+        ("finetune.steps=1.5", "expected a whole number, got '1.5'"),
+        ("finetune.steps=", "expected a whole number, got 'null'"),
+        ("finetune.steps", "expected NAME=VALUE, as in --set temporal.window=3"),
+        ("=3", "expected NAME=VALUE, as in --set temporal.window=3"),
+        ("seed=[1", "the value is not valid YAML"),
+        ("seed=[]", "expected at least one value, got an empty list"),
+        ("data=x", "a sweep has one dataset; give it as 'data:' at the top of the file, or by --data"),
+        ("resources.workers=none", "expected a whole number or null, got 'none'"),
+        ("phantom.size=30", "expected a multiple of 16, got '30'"),
+        ("decoder.level=9", "expected at most 7, got '9'"),
+        ("decoder.level=6", "6 is beyond tiny, which has 3 decoder blocks at image.size 64; choose 1 to 3"),
+        ("method=supervised", None),
+    ],
+)
+def test_a_bad_set_argument_is_named(tmp_path: Path, argument: str, message: str | None):
+    with pytest.raises(SpecError) as caught:
+        load_text(tmp_path, GOOD, sets=(argument,))
+    if message is None:  # the row's polarity is what has to change
+        assert str(caught.value).startswith(f"{tmp_path / 'x.yaml'}:5: temporal.polarity: 'positive' pairs frames")
+    else:
+        assert str(caught.value) == f"--set {argument}: {message}"
+
+
+def test_bad_options_are_named(tmp_path: Path):
+    with pytest.raises(SpecError, match=r"^--recipe papr: unknown recipe 'papr'; did you mean 'paper'\?$"):
+        load_text(tmp_path, GOOD, recipe="papr")
+    with pytest.raises(SpecError, match=r"^--name: expected letters, digits, '-', '_' and '.', got 'a b'$"):
+        load_text(tmp_path, GOOD, name="a b")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path):
+    missing = tmp_path / "none.yaml"
+    with pytest.raises(SpecError) as caught:
+        load_sweep(missing)
+    assert str(caught.value) == f"{missing}: cannot be read: no such file or directory"
+    with pytest.raises(SpecError) as caught:
+        load_sweep(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: cannot be read: is a directory"
+    missing.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(SpecError) as caught:
+        load_sweep(missing)
+    assert str(caught.value) == f"{missing}: is not a text file in UTF-8"
+
+
+def test_an_incomplete_recipe_names_what_it_lacks(tmp_path: Path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "settings: {image.size: 64, network.preset: tiny, encoder: {steps: 1, lr: 1, clips: 2, frames: 4}}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        load_text(tmp_path, GOOD, recipe=str(recipe))
+    assert str(caught.value) == (
+        f"{recipe}: lacks decoder.steps, decoder.lr, decoder.clips, decoder.frames, decoder.level, finetune.steps,"
+        " finetune.lr, finetune.batch; a recipe gives every setting that has no default"
+    )
