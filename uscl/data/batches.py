@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uscl.data.dataset import Dataset
+from uscl.data.pairs import near_far
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.0
 """Chaitanya 2020: min-max by the 1st and 99th percentile of the frame, not clipped."""
@@ -99,9 +100,10 @@ class ClipSampler:
         if self._sampling.window is None:
             return rng.choice(count, self._num_frames, replace=count < self._num_frames), False
         anchor = int(rng.integers(count))
-        gap = np.abs(clip.position - clip.position[anchor])
-        near = np.flatnonzero((gap <= self._sampling.window) & (np.arange(count) != anchor))
-        far = np.flatnonzero((gap > self._sampling.window) & (gap >= self._sampling.window + self._sampling.guard))
+        gap = torch.from_numpy(np.abs(clip.position - clip.position[anchor]))
+        is_near, is_far = near_far(gap, window=self._sampling.window, guard=self._sampling.guard)
+        is_near[anchor] = False
+        near, far = np.flatnonzero(is_near.numpy()), np.flatnonzero(is_far.numpy())
         if not len(near) or not len(far):
             return rng.choice(count, self._num_frames, replace=count < self._num_frames), True
         num_near = max(1, self._num_frames // 4)

@@ -20,7 +20,7 @@ from uscl.data.augment import (
     warp,
 )
 from uscl.data.labelled import LabelledFrames, load_labelled
-from uscl.losses.segmentation import segmentation_loss
+from uscl.losses.segmentation import dice_ce
 from uscl.losses.speckle import speckle_loss
 from uscl.models.unet import UNet
 from uscl.records import Outcome
@@ -92,7 +92,7 @@ class FinetuneTask:
         batch = self._draw(step_rng(self._inputs.seed, "finetune", step))
         logits = self.network(batch.input_N1HW.contiguous(memory_format=torch.channels_last)).float()
         kind = self._inputs.finetune.loss
-        segmentation = segmentation_loss(logits, batch.truth_NKHW, batch.known_N1HW, kind=kind)
+        segmentation = dice_ce(logits, batch.truth_NKHW, batch.known_N1HW, kind=kind)
         if self._inputs.speckle is None:
             return segmentation, {}
         with torch.autocast(self._device.type, enabled=False):
@@ -192,7 +192,7 @@ def build_network(inputs: FinetuneInputs, parent_weights: Mapping[str, Tensor]) 
         for name, tensor in parent_weights.items()
         if inputs.finetune.transfer_bn_stats is not False or name.rsplit(".", 1)[-1] not in BN_STATISTICS
     }
-    missing, unexpected = network.load_state_dict(carried, strict=False)
+    _, unexpected = network.load_state_dict(carried, strict=False)
     assert not unexpected, f"pretrained weights the network lacks: {unexpected[:3]}"
     return network
 

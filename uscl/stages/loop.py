@@ -143,9 +143,9 @@ def fit(task: Task, settings: FitSettings, context: FitContext) -> Generator[Pro
     while run.step < settings.steps:
         _train_step(task, settings, optimizer=optimizer, precision=precision, parameters=parameters, run=run)
         measured = task.after_step(run.step)
-        if measured or run.step % log_every == 0 or run.step == settings.steps:
-            if not _log_point(run, measured, settings.prefix):
-                return FitResult(Outcome.DIVERGED, tuple(run.points), speed)
+        due = measured or run.step % log_every == 0 or run.step == settings.steps
+        if due and not _log_point(run, measured, settings.prefix):
+            return FitResult(Outcome.DIVERGED, tuple(run.points), speed)
         now = context.clock()
         speed = (run.step - first_step) * settings.frames_per_step / max(now - started, 1e-9)
         stopping = now - checked >= STOP_CHECK_S and context.stop_requested()

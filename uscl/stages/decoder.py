@@ -1,0 +1,159 @@
+"""The `decoder` stage: local contrast at one decoder level, the encoder frozen (science.md 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from uscl.data.pairs import LocalPairs, local_pairs, nearest_regions
+from uscl.losses.local import local_info_nce, local_info_nce_chance, local_pairwise, local_pairwise_chance
+from uscl.metrics.embedding import position_retrieval
+from uscl.models.heads import LocalHead
+from uscl.models.unet import UNet
+from uscl.records import Outcome
+from uscl.spec.networks import region_grid
+from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything
+from uscl.stages.keys import ContrastInputs, DecoderInputs
+from uscl.stages.loop import FitSettings, fit, pack_tensors
+from uscl.stages.views import ViewLoader, Views, describe_embeddings, pair_settings, pretraining_summary
+from uscl.store.curves import encode_points
+
+RETRIEVALS_PER_STAGE = 10
+COORDINATES_RETRIEVAL = 0.5
+"""Above this the stage is flagged: the same position is found in other patients, so it learned coordinates."""
+
+
+def train_decoder(context: StageContext) -> StageEvents:
+    """Pretrain the first decoder blocks; publishes encoder and those blocks, without the projection head."""
+    inputs = context.stage.inputs
+    assert isinstance(inputs, DecoderInputs)
+    task = DecoderTask(inputs, context)
+    frames = 2 * inputs.decoder.clips * inputs.decoder.frames
+    settings = FitSettings(
+        steps=inputs.decoder.steps, lr=inputs.decoder.lr, frames_per_step=frames, prefix="decoder"
+    )
+    try:
+        result = yield from fit(task, settings, context.fit)
+    finally:
+        task.close()
+    if result.drained:
+        return None
+    metrics, flags = pretraining_summary(result.points, "decoder")
+    if metrics.get("decoder/position_retrieval", 0.0) > COORDINATES_RETRIEVAL:
+        flags = (*flags, "coordinates")
+    files = {CURVES: encode_points(result.points)}
+    if result.outcome is Outcome.DONE:
+        files[WEIGHTS] = pack_tensors(task.pretrained_weights())
+    return StageOutput(result.outcome, files, metrics, result.frames_per_s, flags)
+
+
+class DecoderTask:
+    """The training task of this stage; see `loop.Task`."""
+
+    def __init__(self, inputs: DecoderInputs, context: StageContext) -> None:
+        seed_everything(inputs.seed, "decoder")
+        self._inputs, self._device = inputs, context.device
+        level, patch = inputs.decoder.level, inputs.decoder.patch
+        network = UNet(
+            inputs.network.preset,
+            num_classes=1,
+            image_size=inputs.image.size,
+            norm=inputs.network.norm,
+            activation=inputs.network.activation,
+        )
+        network.load_state_dict(context.parent_weights, strict=False)
+        network.encoder.requires_grad_(False)
+        map_size = network.geometry.level_size(level)
+        head = LocalHead(network.decoder_channels(level), map_size=map_size, patch=patch)
+        self._network = network.to(context.device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self._head = head.to(context.device).train()
+        self._blocks = self._network.decoder.blocks[:level]
+        self._neighbour_RR = nearest_regions(region_grid(map_size, patch), inputs.decoder.num_negatives)
+        self._views = ViewLoader(context, kind="decoder", spatial=False)
+        self._last: tuple[Tensor, Views] | None = None
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """The trained decoder blocks and the projection head; never the encoder."""
+        return [*self._blocks.parameters(), *self._head.parameters()]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that moves: blocks, head, and the encoder's batch-norm statistics."""
+        state = {f"network.{name}": tensor for name, tensor in self.pretrained_weights().items()}
+        return state | {f"head.{name}": tensor for name, tensor in self._head.state_dict().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put `state` back."""
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "head": {}}
+        for name, tensor in state.items():
+            part, name_within = name.split(".", 1)
+            parts[part][name_within] = tensor
+        self._network.load_state_dict(parts["network"], strict=False)
+        self._head.load_state_dict(parts["head"])
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Local contrastive loss of one batch of aligned views."""
+        views = self._views.views(step)
+        pairs = local_pairs(
+            views.clip_N,
+            views.position_N,
+            frame_N=views.frame_N,
+            cross_clip_negative=self._inputs.decoder.cross_clip_negative,
+            **pair_settings(self._inputs.pairs),  # type: ignore[arg-type]
+        )
+        chance = local_chance(pairs, self._neighbour_RR, self._inputs.contrast)
+        pairs = pairs.to(self._device)
+        with torch.no_grad():  # batch norm stays in training mode, as in Chaitanya's code
+            features = self._network.encode(views.image_N1HW)
+        region_NRD = self._head(self._network.decode(features, upto=self._inputs.decoder.level))
+        loss = local_loss(region_NRD, pairs, self._neighbour_RR.to(self._device), self._inputs.contrast)
+        self._last = region_NRD.detach(), views
+        measured = {"loss_over_chance": loss.detach() / chance} | self._describe(region_NRD, views)
+        return loss, measured
+
+    def after_step(self, step: int) -> dict[str, float]:
+        """Now and then: how often a region's nearest region in another patient has the same position."""
+        steps = self._inputs.decoder.steps
+        if self._last is None or (step % max(1, steps // RETRIEVALS_PER_STAGE) and step != steps):
+            return {}
+        region_NRD, views = self._last
+        found = position_retrieval(region_NRD.float(), views.patient_N.to(region_NRD.device))
+        return {"position_retrieval": float(found)}
+
+    def pretrained_weights(self) -> dict[str, Tensor]:
+        """Encoder and trained blocks under the names that the whole network has."""
+        kept = ("encoder.", *(f"decoder.blocks.{block}." for block in range(self._inputs.decoder.level)))
+        return {name: tensor for name, tensor in self._network.state_dict().items() if name.startswith(kept)}
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._views.close()
+
+    def _describe(self, region_NRD: Tensor, views: Views) -> dict[str, Tensor]:
+        """Embedding figures of the first region's vectors: R sets would say the same R times over."""
+        same = views.frame_N[:, None] == views.frame_N[None]
+        positive_NN = (same & ~torch.eye(len(same), dtype=torch.bool)).to(region_NRD.device, non_blocking=True)
+        return describe_embeddings(region_NRD[:, 0], positive_NN)
+
+
+def local_loss(region_NRD: Tensor, pairs: LocalPairs, neighbour_RR: Tensor, contrast: ContrastInputs) -> Tensor:
+    """The local contrastive loss that the settings name."""
+    if contrast.loss == "infonce":
+        assert contrast.form is not None and contrast.temperature is not None
+        return local_info_nce(
+            region_NRD, pairs, neighbour_RR=neighbour_RR, form=contrast.form, temperature=contrast.temperature
+        )
+    assert contrast.margin is not None and contrast.distance is not None
+    return local_pairwise(
+        region_NRD, pairs, neighbour_RR=neighbour_RR, margin=contrast.margin, distance=contrast.distance
+    )
+
+
+def local_chance(pairs: LocalPairs, neighbour_RR: Tensor, contrast: ContrastInputs) -> float:
+    """The loss of constant embeddings on these pairs; everything on the CPU."""
+    if contrast.loss == "infonce":
+        assert contrast.form is not None
+        return float(local_info_nce_chance(pairs, neighbour_RR=neighbour_RR, form=contrast.form))
+    assert contrast.margin is not None
+    return local_pairwise_chance(margin=contrast.margin)

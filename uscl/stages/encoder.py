@@ -1,0 +1,121 @@
+"""The `encoder` stage: global contrast over clip-structured batches (paper section 2.1; Chaitanya et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from uscl.data.pairs import PairMasks, pair_masks
+from uscl.losses.contrastive import info_nce, info_nce_chance, pairwise, pairwise_chance
+from uscl.models.heads import GlobalHead
+from uscl.models.unet import UNet
+from uscl.records import Outcome
+from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything
+from uscl.stages.keys import ContrastInputs, EncoderInputs
+from uscl.stages.loop import FitSettings, fit, pack_tensors
+from uscl.stages.views import ViewLoader, describe_embeddings, pair_settings, pretraining_summary
+from uscl.store.curves import encode_points
+
+
+def train_encoder(context: StageContext) -> StageEvents:
+    """Pretrain the encoder on the stage's clips; publishes the encoder's weights without the projection head."""
+    inputs = context.stage.inputs
+    assert isinstance(inputs, EncoderInputs)
+    task = EncoderTask(inputs, context)
+    frames = 2 * inputs.encoder.clips * inputs.encoder.frames
+    settings = FitSettings(
+        steps=inputs.encoder.steps, lr=inputs.encoder.lr, frames_per_step=frames, prefix="encoder"
+    )
+    try:
+        result = yield from fit(task, settings, context.fit)
+    finally:
+        task.close()
+    if result.drained:
+        return None
+    metrics, flags = pretraining_summary(result.points, "encoder")
+    files = {CURVES: encode_points(result.points)}
+    if result.outcome is Outcome.DONE:
+        files[WEIGHTS] = pack_tensors(task.encoder_weights())
+    return StageOutput(result.outcome, files, metrics, result.frames_per_s, flags)
+
+
+class EncoderTask:
+    """The training task of this stage; see `loop.Task`."""
+
+    def __init__(self, inputs: EncoderInputs, context: StageContext) -> None:
+        seed_everything(inputs.seed, "encoder")
+        self._inputs, self._device = inputs, context.device
+        network = UNet(
+            inputs.network.preset,
+            num_classes=1,
+            image_size=inputs.image.size,
+            norm=inputs.network.norm,
+            activation=inputs.network.activation,
+        )
+        sizes = network.geometry
+        head = GlobalHead(inputs.encoder.head, network.bottleneck_channels, map_size=sizes.bottleneck_size)
+        self._encoder = network.encoder.to(context.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._head = head.to(context.device)
+        self._modules = nn.ModuleDict({"encoder": self._encoder, "head": self._head}).train()
+        self._views = ViewLoader(context, kind="encoder", spatial=True)
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Encoder and projection head."""
+        return self._modules.parameters()
+
+    def state(self) -> dict[str, Tensor]:
+        """Encoder and head with their buffers."""
+        return dict(self._modules.state_dict())
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put `state` back."""
+        self._modules.load_state_dict(state)
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Contrastive loss of one batch of views."""
+        views = self._views.views(step)
+        masks = pair_masks(
+            views.clip_N, views.position_N, frame_N=views.frame_N, **pair_settings(self._inputs.pairs)  # type: ignore[arg-type]
+        )
+        chance = contrast_chance(masks, self._inputs.contrast)
+        masks = masks.to(self._device)
+        embedding = self._head(self._encoder(views.image_N1HW)[-1])
+        loss = contrast_loss(embedding, masks, self._inputs.contrast)
+        measured = {"loss_over_chance": loss.detach() / chance} | describe_embeddings(embedding, masks.positive_NN)
+        return loss, measured
+
+    def after_step(self, step: int) -> dict[str, float]:
+        """Nothing beyond what `loss` measures."""
+        return {}
+
+    def encoder_weights(self) -> dict[str, Tensor]:
+        """The encoder's weights under the names that the whole network has."""
+        return {f"encoder.{name}": tensor for name, tensor in self._encoder.state_dict().items()}
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._views.close()
+
+
+def contrast_loss(embedding_ND: Tensor, masks: PairMasks, contrast: ContrastInputs) -> Tensor:
+    """The global contrastive loss that the settings name."""
+    if contrast.loss == "infonce":
+        assert contrast.form is not None and contrast.temperature is not None
+        return info_nce(
+            embedding_ND, masks.positive_NN, masks.negative_NN, form=contrast.form, temperature=contrast.temperature
+        )
+    assert contrast.margin is not None and contrast.distance is not None
+    return pairwise(
+        embedding_ND, masks.positive_NN, masks.negative_NN, margin=contrast.margin, distance=contrast.distance
+    )
+
+
+def contrast_chance(masks: PairMasks, contrast: ContrastInputs) -> float:
+    """The loss of constant embeddings on these pairs; `masks` on the CPU."""
+    if contrast.loss == "infonce":
+        assert contrast.form is not None
+        return float(info_nce_chance(masks.positive_NN, masks.negative_NN, form=contrast.form))
+    assert contrast.margin is not None
+    return float(pairwise_chance(masks.positive_NN, masks.negative_NN, margin=contrast.margin))

@@ -1,0 +1,142 @@
+"""The batches of both pretraining stages: two random views of each drawn frame, and who they are."""
+
+# N views (two per frame), H x W pixels
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uscl.data.augment import (
+    PRETRAIN_INTENSITY,
+    PRETRAIN_SPATIAL,
+    change_intensity,
+    draw_affine,
+    draw_intensity,
+    warp,
+)
+from uscl.data.batches import ClipBatch, ClipSampler, PairSampling, normalise, to_device
+from uscl.metrics.embedding import COLLAPSED_STD, alignment, embedding_std, uniformity
+from uscl.records import MetricPoint
+from uscl.spec.trial import DecoderSpec, EncoderSpec
+from uscl.stages.context import StageContext, step_rng
+from uscl.stages.keys import DecoderInputs, EncoderInputs, PairInputs
+
+COLLAPSED_LOSS_OVER_CHANCE = 0.98
+LAST_FRACTION = 0.2
+"""A pretraining is flagged by what it shows in the last fifth of its steps (design.md 4.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Two views of each frame of a batch; the small tensors stay on the CPU, where the masks are built."""
+
+    image_N1HW: Tensor
+    clip_N: Tensor
+    frame_N: Tensor
+    position_N: Tensor
+    patient_N: Tensor
+
+
+class ViewLoader:
+    """Loads the views of a step; on a GPU the next step's frames are read while this one computes."""
+
+    def __init__(self, context: StageContext, *, kind: str, spatial: bool) -> None:
+        """`spatial` off keeps the two views of a frame aligned: only their grey levels differ."""
+        inputs = context.stage.inputs
+        assert isinstance(inputs, EncoderInputs | DecoderInputs)
+        stage: EncoderSpec | DecoderSpec = inputs.encoder if isinstance(inputs, EncoderInputs) else inputs.decoder
+        self._context, self._image, self._seed = context, inputs.image, inputs.seed
+        self._kind, self._spatial = kind, spatial
+        self._sampler = ClipSampler(
+            context.dataset,
+            context.stage.data.clips,
+            num_clips=stage.clips,
+            num_frames=stage.frames,
+            sampling=pair_sampling(inputs.pairs),
+            seed=inputs.seed,
+        )
+        self._pool = ThreadPoolExecutor(1) if context.device.type == "cuda" else None
+        self._ahead: tuple[int, Future[tuple[ClipBatch, np.ndarray]]] | None = None
+
+    def views(self, step: int) -> Views:
+        """The views of one step, the first of every frame before the second of every frame."""
+        batch, frames = self._read(step)
+        rng = step_rng(self._seed, self._kind, step)
+        image = to_device(frames[:, None], self._context.device).repeat(2, 1, 1, 1)
+        if self._spatial:
+            image = warp(image, draw_affine(len(image), PRETRAIN_SPATIAL, rng).to(image.device, non_blocking=True))
+        draw = draw_intensity((len(image), *image.shape[2:]), PRETRAIN_INTENSITY, rng)
+        image = change_intensity(image, draw.to(image.device))
+        twice = [torch.from_numpy(np.tile(part, 2)) for part in (batch.clip, batch.rows, batch.position, batch.patient)]
+        return Views(image.contiguous(memory_format=torch.channels_last), *twice)
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _read(self, step: int) -> tuple[ClipBatch, np.ndarray]:
+        ahead, self._ahead = self._ahead, None
+        current = ahead[1].result() if ahead and ahead[0] == step else self._load(step)
+        if self._pool is not None:
+            self._ahead = (step + 1, self._pool.submit(self._load, step + 1))
+        return current
+
+    def _load(self, step: int) -> tuple[ClipBatch, np.ndarray]:
+        batch = self._sampler.batch(step)
+        frames = self._context.dataset.frames(batch.rows)
+        return batch, normalise(frames, size=self._image.size, norm=self._image.norm)
+
+
+def pair_sampling(pairs: PairInputs) -> PairSampling:
+    """How frames are drawn for these pairs: uniformly under polarity `none`."""
+    if pairs.polarity == "none":
+        return PairSampling()
+    return PairSampling(
+        window=pairs.window, guard=pairs.guard or 0.0, unit=pairs.unit or "frames", shuffled=bool(pairs.shuffled)
+    )
+
+
+def pair_settings(pairs: PairInputs) -> dict[str, object]:
+    """The keyword arguments that `pair_masks` and `local_pairs` share."""
+    return {
+        "polarity": pairs.polarity,
+        "window": pairs.window,
+        "guard": pairs.guard or 0.0,
+        "negatives": pairs.negatives or "all",
+    }
+
+
+def describe_embeddings(embedding_ND: Tensor, positive_NN: Tensor) -> dict[str, Tensor]:
+    """Spread, alignment and uniformity of a batch, detached (Wang and Isola 2020)."""
+    with torch.no_grad():
+        wide = embedding_ND.detach().float()
+        return {
+            "embedding_std": embedding_std(wide),
+            "alignment": alignment(wide, positive_NN),
+            "uniformity": uniformity(wide),
+        }
+
+
+def last_fifth(points: tuple[MetricPoint, ...], name: str) -> float:
+    """Mean of a measurement over the last fifth of the steps, NaN where it was never measured."""
+    first = (1.0 - LAST_FRACTION) * points[-1].step if points else 0.0
+    values = [point.values[name] for point in points if point.step > first and name in point.values]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def pretraining_summary(points: tuple[MetricPoint, ...], kind: str) -> tuple[dict[str, float], tuple[str, ...]]:
+    """What a pretraining's manifest says of it, and `collapsed` where its last fifth shows no learning."""
+    names = ("loss", "loss_over_chance", "embedding_std", "alignment", "uniformity", "position_retrieval")
+    values = {f"{kind}/{name}": last_fifth(points, f"{kind}/{name}") for name in names}
+    summary = {name: value for name, value in values.items() if not np.isnan(value)}
+    collapsed = (
+        summary.get(f"{kind}/embedding_std", 1.0) < COLLAPSED_STD
+        or summary.get(f"{kind}/loss_over_chance", 0.0) > COLLAPSED_LOSS_OVER_CHANCE
+    )
+    return summary, ("collapsed",) if collapsed else ()
