@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uscl.metrics.overlap import EMPTY_RULES, dice, hausdorff95_px, score_case
+from uscl.metrics.overlap import EMPTY_RULES, dice, hausdorff95_px, score_masks
 
 EMPTY = np.zeros((3, 3), dtype=bool)
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
@@ -76,10 +76,10 @@ def test_both_are_symmetric_and_cropping_changes_nothing(top, left, other_top, o
     assert hausdorff95_px(*padded) == hausdorff95_px(a, b)
 
 
-def test_score_case_counts_what_was_found():
+def test_score_masks_counts_what_was_found():
     truth = np.stack([CROSS, EMPTY, CROSS, EMPTY])
     predicted = np.stack([ROW, ROW, EMPTY, EMPTY])
-    scores = score_case(predicted, truth, ("hit", "alarm", "miss", "none"))
+    scores = score_masks(predicted, truth, ("hit", "alarm", "miss", "none"))
     found = {name: [s["detected"], s["missed"], s["false_alarm"]] for name, s in scores.items()}
     assert found == {"hit": [1, 0, 0], "alarm": [0, 0, 1], "miss": [0, 1, 0], "none": [0, 0, 0]}
     assert [scores[name]["dsc_floor"] for name in scores] == [0, 1, 0, 1]
@@ -90,5 +90,5 @@ def test_score_case_counts_what_was_found():
 
 def test_unknown_pixels_are_outside_both_masks():
     known = ~(CROSS & ~ROW)
-    scores = score_case(ROW[None], CROSS[None], ("a",), known_HW=known)
+    scores = score_masks(ROW[None], CROSS[None], ("a",), known_HW=known)
     assert scores["a"]["dsc"] == 1

@@ -47,7 +47,7 @@ def hausdorff95_px(predicted_HW: Mask, truth_HW: Mask, *, miss: str = "diagonal"
     return math.hypot(*truth_HW.shape)
 
 
-def score_case(
+def score_masks(
     predicted_KHW: Mask, truth_KHW: Mask, classes: Sequence[str], *, known_HW: Mask | None = None
 ) -> dict[str, dict[str, float]]:
     """Overlap measurements of one case by class: dsc, dsc_nan_drop, dsc_gt_present, hd95, hd95_nan_drop and counts.
