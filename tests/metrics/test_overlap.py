@@ -86,6 +86,8 @@ def test_score_masks_counts_what_was_found():
     assert scores["hit"] == scores["hit"] | {"dsc": 0.75, "dsc_nan_drop": 0.75, "truth_px": 5, "predicted_px": 3}
     assert scores["miss"]["hd95"] == pytest.approx(math.sqrt(18))
     assert math.isnan(scores["miss"]["hd95_nan_drop"])
+    rates = [scores[name]["miss_rate"] for name in scores]
+    assert rates == pytest.approx([0, math.nan, 1, math.nan], nan_ok=True)
 
 
 def test_unknown_pixels_are_outside_both_masks():

@@ -19,6 +19,7 @@ MEANS = (
     "dsc_floor",
     "hd95",
     "hd95_nan_drop",
+    "miss_rate",
     "delta_snr",
     "delta_snr_present",
     "delta_snr_signed",
@@ -38,14 +39,14 @@ def aggregate(rows: Sequence[CaseRow], *, leaf_classes: Collection[str] | None =
     count what was scored. The order of rows does not matter beyond rounding.
     """
     classes = list(dict.fromkeys(row.class_name for row in rows))
+    leaves = classes if leaf_classes is None else [name for name in classes if name in leaf_classes]
     result: dict[str, float] = {
         "n_cases": float(len({row.case for row in rows})),
         "n_patients": float(len({row.patient for row in rows})),
     }
     for name in dict.fromkeys(name for row in rows for name in row.values):
         if name in MEANS:
-            restricted = name.startswith(LEAF_ONLY_PREFIX) and leaf_classes is not None
-            result |= _averaged(rows, name, classes, [c for c in classes if not restricted or c in leaf_classes])
+            result |= _averaged(rows, name, classes, leaves if name.startswith(LEAF_ONLY_PREFIX) else classes)
         elif name in COUNTS:
             result |= _counted(rows, name, classes)
     return result

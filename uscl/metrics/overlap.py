@@ -50,7 +50,8 @@ def hausdorff95_px(predicted_HW: Mask, truth_HW: Mask, *, miss: str = "diagonal"
 def score_masks(
     predicted_KHW: Mask, truth_KHW: Mask, classes: Sequence[str], *, known_HW: Mask | None = None
 ) -> dict[str, dict[str, float]]:
-    """Overlap measurements of one case by class: dsc, dsc_nan_drop, dsc_gt_present, hd95, hd95_nan_drop and counts.
+    """Overlap measurements of one case by class: dsc, dsc_nan_drop, dsc_gt_present, hd95, hd95_nan_drop,
+    miss_rate and counts.
 
     `detected`, `missed`, `false_alarm` say whether the class was there and was found (1 or 0); `truth_px` and
     `predicted_px` are areas. Pixels that are not `known` count as outside both masks.
@@ -71,6 +72,7 @@ def _score_class(predicted_HW: Mask, truth_HW: Mask) -> dict[str, float]:
         "dsc_floor": float(not present),
         "hd95": hd95,
         "hd95_nan_drop": hd95 if found and present else math.nan,
+        "miss_rate": float(not found) if present else math.nan,
         "detected": float(found and present),
         "missed": float(present and not found),
         "false_alarm": float(found and not present),
@@ -89,7 +91,8 @@ def _surface_distance95(predicted_HW: Mask, truth_HW: Mask) -> float:
 
 
 def _surface(mask_HW: Mask) -> Mask:
-    return mask_HW & ~binary_erosion(mask_HW)
+    inner: Mask = binary_erosion(mask_HW)
+    return mask_HW & ~inner
 
 
 def _bounding_box(mask_HW: Mask) -> tuple[slice, slice]:

@@ -34,7 +34,8 @@ class GlobalHead(nn.Module):
 
     def forward(self, bottleneck_BCHW: Tensor) -> Tensor:
         """Embeddings (B, D)."""
-        return self.project(self.pool(bottleneck_BCHW))
+        embedding_BD: Tensor = self.project(self.pool(bottleneck_BCHW))
+        return embedding_BD
 
 
 class LocalHead(nn.Module):
@@ -67,7 +68,9 @@ class LocalHead(nn.Module):
         """Embeddings (B, R, D), regions in the order of `region_grid`."""
         pixels_BPC = self.pixels(map_BCHW).flatten(2).transpose(1, 2)
         regions = pixels_BPC.index_select(1, self.cells)
-        return self.project(regions.reshape(len(regions), -1, self.cells_per_region * regions.shape[-1]))
+        patches = regions.reshape(len(regions), -1, self.cells_per_region * regions.shape[-1])
+        embedding_BRD: Tensor = self.project(patches)
+        return embedding_BRD
 
 
 def _start(module: nn.Module) -> None:

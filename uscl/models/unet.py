@@ -105,7 +105,8 @@ class _DecoderBlock(nn.Module):
         self.convs = units.convs(2 * width, width, number)
 
     def forward(self, deeper: Tensor, skip: Tensor) -> Tensor:
-        return self.convs(torch.cat([self.up(deeper), skip], dim=1))
+        features: Tensor = self.convs(torch.cat([self.up(deeper), skip], dim=1))
+        return features
 
 
 def _upsampling(units: _Units, in_channels: int, width: int) -> nn.Module:
@@ -159,7 +160,7 @@ class UNet(nn.Module):
         self.tail = _tail(units, self.geometry, num_classes)
         self.apply(_start)
         if preset == "tiny":
-            nn.init.constant_(self.tail.heads[-1][-1].bias, OUTPUT_BIAS)
+            self.tail.start_at(OUTPUT_BIAS)
 
     @property
     def num_blocks(self) -> int:
@@ -187,11 +188,13 @@ class UNet(nn.Module):
 
     def encode(self, image_BCHW: Tensor) -> list[Tensor]:
         """Feature maps of every encoder level, the finest first, the bottleneck last."""
-        return self.encoder(image_BCHW)
+        features: list[Tensor] = self.encoder(image_BCHW)
+        return features
 
     def decode(self, features: Sequence[Tensor], *, upto: int | None = None) -> Tensor:
         """Feature map of decoder block `upto` (1 .. num_blocks), or of the last one; later blocks do not run."""
-        return self.decoder(features, self.num_blocks if upto is None else upto)[-1]
+        maps: list[Tensor] = self.decoder(features, self.num_blocks if upto is None else upto)
+        return maps[-1]
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Logits (B, K, H, W) at input resolution."""
@@ -202,7 +205,7 @@ class UNet(nn.Module):
 
         Presets without deep supervision give one entry. Weights: losses.segmentation.deep_supervision_weights.
         """
-        maps = self.decoder(self.encode(image_BCHW), self.num_blocks)
+        maps: list[Tensor] = self.decoder(self.encode(image_BCHW), self.num_blocks)
         finest = self.tail.logits(maps[-1], image_BCHW.shape[-1])
         return [finest, *(head(coarse) for head, coarse in zip(self.tail.heads[-2::-1], maps[-2::-1], strict=False))]
 
@@ -214,8 +217,12 @@ class _Tail(nn.Module):
         super().__init__()
         self.heads = nn.ModuleList(heads)
 
+    def start_at(self, logit: float) -> None:
+        bias = list(self.heads[-1].parameters())[-1]
+        nn.init.constant_(bias, logit)
+
     def logits(self, finest_BCHW: Tensor, image_size: int) -> Tensor:
-        logits = self.heads[-1](finest_BCHW)
+        logits: Tensor = self.heads[-1](finest_BCHW)
         if logits.shape[-1] == image_size:
             return logits
         return F.interpolate(logits, size=(image_size, image_size), mode="bilinear", align_corners=False)
