@@ -78,6 +78,13 @@ def test_the_first_to_publish_wins_and_the_loser_leaves_nothing(tmp_path):
     assert not (store.folder(REF).parent / "two").exists()
 
 
+def test_publishing_again_under_the_same_name_changes_nothing(tmp_path):
+    store = StageStore(tmp_path)
+    first = publish(store)
+    assert publish(store, files={"weights.safetensors": b"other"}) == first
+    assert store.read(REF, "weights.safetensors") == WEIGHTS
+
+
 def test_a_race_lost_at_the_last_moment(tmp_path, monkeypatch):
     store = StageStore(tmp_path)
     link_first = type(store._files).link_first
@@ -308,6 +315,7 @@ def test_a_listing_with_stray_names_is_not_followed(tmp_path):
     save(store, 10)
     path = point_folder(store, 10) / "progress.json"
     path.write_text(path.read_text().replace("state.json", "../state.json"))
+    (path.parent / "state.json").rename(path.parent.parent / "state.json")
     assert store.load_progress(REF) is None
 
 

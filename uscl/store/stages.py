@@ -142,7 +142,6 @@ class StageStore:
         """Keep a resume point; once it is durable, all but this attempt's newest two are removed."""
         own = f"{_folder(ref)}/progress/{_checked(attempt)}"
         point = f"{own}/{step:012d}"
-        self._files.delete(f"{point}/{PROGRESS_MANIFEST}")
         for name, content in files.items():
             self._files.write(f"{point}/{_checked(name)}", content)
         hashes = {name: _sha256(content) for name, content in files.items()}
