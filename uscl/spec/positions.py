@@ -127,7 +127,7 @@ class _Construction:
             if not isinstance(key, yaml.ScalarNode):
                 raise self.fail(key, "expected a name before the ':', got a list or a group")
             if key.value in children:
-                raise self.fail(key, f"{key.value}: given twice; the first is on line {lines[key.value]}")
+                raise self.fail(key, f"{one_line(key.value)}: given twice; the first is on line {lines[key.value]}")
             lines[key.value] = key.start_mark.line + 1
             children[key.value] = Located(self.located(child, depth=depth + 1).value, lines[key.value])
         return children
@@ -138,7 +138,13 @@ class _Construction:
         try:
             return _scalar_of(kind, text)
         except (KeyError, ValueError, OverflowError) as error:
-            raise self.fail(node, f"{text[:40]!r} cannot be read as the YAML tag {node.tag!r}") from error
+            raise self.fail(node, f"'{one_line(text)}' cannot be read as the YAML tag {node.tag!r}") from error
+
+
+def one_line(text: str, *, length: int = 60) -> str:
+    """Text as an error may show it: without line breaks or control characters, and not too long."""
+    text = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[: length + 1])
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def _scalar_of(kind: str, text: str) -> Scalar:

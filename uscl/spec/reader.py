@@ -18,7 +18,7 @@ from uscl.errors import SpecError
 from uscl.spec.documents import SWEEP_KEYS, Document, read_document, read_recipe
 from uscl.spec.grid import axes_of, cells_of
 from uscl.spec.phantom import PhantomSpec
-from uscl.spec.positions import Located, parse_located
+from uscl.spec.positions import Located, one_line, parse_located
 from uscl.spec.settings import (
     Given,
     Place,
@@ -97,7 +97,7 @@ def _options(sets: Sequence[str]) -> dict[str, Given]:
     options: dict[str, Given] = {}
     for argument in sets:
         name, equals, text = argument.partition("=")
-        where = f"--set {argument}"
+        where = f"--set {one_line(argument)}"
         if not equals or not name.strip():
             raise SpecError(f"{where}: expected NAME=VALUE, as in --set temporal.window=3")
         node = Located({name.strip(): _option_value(text, where)}, 1)

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from uscl.errors import SpecError
-from uscl.spec.positions import Located
+from uscl.spec.positions import Located, one_line
 from uscl.spec.trial import SeedSpec, TrialSpec
 
 
@@ -40,7 +40,7 @@ class Place:
 
     def at(self, name: str, line: int) -> str:
         """The beginning of an error about `name`."""
-        return self.source if self.is_option else f"{self.source}:{line}: {name}"
+        return self.source if self.is_option else f"{self.source}:{line}: {one_line(name)}"
 
 
 def fields_of(model: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
@@ -198,8 +198,7 @@ def shown(value: Any) -> str:
         return f"[{', '.join(shown(item) for item in value)}]"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
-    text = repr(value) if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return one_line(repr(value) if isinstance(value, float) else str(value))
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
