@@ -6,7 +6,8 @@ cleanly (data-formats.md 4: copies at least .997, one near view .975, every othe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,9 +20,14 @@ COPY_CORRELATION = 0.997
 COPY_MASK_DICE = 0.9
 """Neighbouring frames of a clip correlate as highly as copies do, but their masks move; a copy's do not."""
 NEAR_CORRELATION = 0.95
-_SPECTRUM_PX = 64
-_SPECTRUM_CORRELATION = 0.75
-"""Pairs whose shift-free spectra agree less are not compared further; measured on usgra, copies are above .97."""
+_RECHECK_CORRELATION = 0.985
+"""From here a pair is compared again at native size: a shift by part of a small pixel costs a copy up to .005."""
+_NATIVE_CROP_PX = 256
+_SPECTRUM_PX = 112
+_SPECTRUM_CORRELATION = 0.6
+"""Pairs whose shift-free spectra agree less are not compared further; on usgra every copy is above .93."""
+_COMPARE_ALL = 60
+"""Up to so many images every pair is compared: their mean spectrum says too little."""
 _MIN_OVERLAP_FRACTION = 0.6
 
 
@@ -58,8 +64,8 @@ def make_thumbnail(image: np.ndarray, masks: np.ndarray, *, exact: str, channels
     return Thumbnail(grey, np.stack(small).astype(bool), exact, (channels, height * width))
 
 
-def find_likenesses(thumbnails: Sequence[Thumbnail]) -> list[Likeness]:
-    """All pairs that are copies or near views, in order of position."""
+def find_likenesses(thumbnails: Sequence[Thumbnail], load: Callable[[int], np.ndarray]) -> list[Likeness]:
+    """All pairs that are copies or near views, in order of position; `load` gives the native image of a position."""
     found = []
     for first, second in _candidates(thumbnails):
         one, other = thumbnails[first], thumbnails[second]
@@ -67,8 +73,10 @@ def find_likenesses(thumbnails: Sequence[Thumbnail]) -> list[Likeness]:
             found.append(Likeness(first, second, 1.0, copy=True))
             continue
         correlation, down, right = aligned_correlation(one.grey, other.grey)
+        same_masks = _mask_dice(one.masks, other.masks, down=down, right=right) >= COPY_MASK_DICE
+        if same_masks and _RECHECK_CORRELATION <= correlation < COPY_CORRELATION:
+            correlation = max(correlation, _native_correlation(load(first), load(second), down=down, right=right))
         if correlation >= NEAR_CORRELATION:
-            same_masks = _mask_dice(one.masks, other.masks, down=down, right=right) >= COPY_MASK_DICE
             found.append(Likeness(first, second, correlation, copy=correlation >= COPY_CORRELATION and same_masks))
     return found
 
@@ -107,15 +115,24 @@ def aligned_correlation(one: np.ndarray, other: np.ndarray) -> tuple[float, int,
     return float(correlation[down, right]), int(shifts[down]), int(shifts[right])
 
 
+def _native_correlation(one: np.ndarray, other: np.ndarray, *, down: int, right: int) -> float:
+    """Best correlation of the middles of two native images that fit at (down, right) when 128 px high."""
+    scale = one.shape[0] / HEIGHT_PX
+    first = _centre(one, _NATIVE_CROP_PX, _NATIVE_CROP_PX)
+    moved = {"down": -round(down * scale), "right": -round(right * scale)}
+    second = _centre(other, _NATIVE_CROP_PX, _NATIVE_CROP_PX, **moved)
+    return aligned_correlation(first.astype(np.float32), second.astype(np.float32))[0]
+
+
 def _powers(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.ones_like(image), image, image * image
 
 
 def _candidates(thumbnails: Sequence[Thumbnail]) -> list[tuple[int, int]]:
     """Pairs whose amplitude spectra, which no shift changes, agree: one matrix product for all pairs."""
-    if len(thumbnails) < 2:
-        return []
-    spectra = np.stack([_spectrum(thumbnail.grey) for thumbnail in thumbnails])
+    if len(thumbnails) <= _COMPARE_ALL:
+        return list(itertools.combinations(range(len(thumbnails)), 2))
+    spectra = _spectra(thumbnails)
     found: list[tuple[int, int]] = []
     for start in range(0, len(spectra), 1024):  # a block of rows at a time bounds the memory
         agreement = spectra[start : start + 1024] @ spectra.T
@@ -124,14 +141,28 @@ def _candidates(thumbnails: Sequence[Thumbnail]) -> list[tuple[int, int]]:
     return found
 
 
+def _spectra(thumbnails: Sequence[Thumbnail]) -> np.ndarray:
+    """(N, D) unit vectors: log amplitudes of the centre, less their mean over all images."""
+    spectra = np.stack([_spectrum(thumbnail.grey) for thumbnail in thumbnails])
+    spectra -= spectra.mean(axis=0)
+    return np.asarray(spectra / np.maximum(np.linalg.norm(spectra, axis=1, keepdims=True), 1e-6), np.float32)
+
+
 def _spectrum(grey: np.ndarray) -> np.ndarray:
-    """Log amplitudes, standardised, of the image at 64 px under a window that hides its borders."""
-    small = cv2.resize(grey, (_SPECTRUM_PX, _SPECTRUM_PX), interpolation=cv2.INTER_AREA)
-    window = np.hanning(_SPECTRUM_PX).astype(np.float32)
-    amplitude = np.abs(scipy.fft.rfft2((small - small.mean()) * np.outer(window, window)))
-    values = np.log1p(amplitude).ravel()
-    values = values - values.mean()
-    return np.asarray(values / max(float(np.linalg.norm(values)), 1e-6), np.float32)
+    """Log amplitudes of the middle 112 x 112 px under a window that hides the borders; low frequencies only."""
+    middle = _centre(grey, _SPECTRUM_PX, _SPECTRUM_PX)
+    padding = [(0, _SPECTRUM_PX - length) for length in middle.shape]
+    window = np.outer(*(np.hanning(length) for length in middle.shape))
+    amplitude = np.abs(scipy.fft.rfft2(np.pad((middle - middle.mean()) * window, padding)))
+    low = np.concatenate([amplitude[:20, :20], amplitude[-20:, :20]])
+    return np.log1p(low).ravel().astype(np.float32)
+
+
+def _centre(image: np.ndarray, height: int, width: int, *, down: int = 0, right: int = 0) -> np.ndarray:
+    """The middle of an image, `height` x `width` or less, moved by (down, right) as far as there is room."""
+    top = min(max(0, (image.shape[0] - height) // 2 + down), max(0, image.shape[0] - height))
+    left = min(max(0, (image.shape[1] - width) // 2 + right), max(0, image.shape[1] - width))
+    return image[top : top + height, left : left + width]
 
 
 def _mask_dice(one: np.ndarray, other: np.ndarray, *, down: int, right: int) -> float:

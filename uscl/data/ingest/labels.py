@@ -1,0 +1,200 @@
+"""A folder of images and masks -> a dataset of labelled cases, with copies of one picture marked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from uscl.data.ingest.clips import ImportSummary, Progress, file_id
+from uscl.data.ingest.copies import Likeness, Thumbnail, copies_to_exclude, find_likenesses, make_thumbnail
+from uscl.data.ingest.frames import find_sector
+from uscl.data.ingest.masks import IMAGE_SUFFIXES, ClassMap, LabelledImage, read_grey, read_labelled_image
+from uscl.data.ingest.table import FileRow, FileTable, licence_text, source_list
+from uscl.data.writer import DatasetWriter
+from uscl.errors import DataError
+
+MAX_BLACK_STILL = 2
+"""Grey level up to which a pixel of a still counts as black."""
+
+_SHOWN = 3
+"""Problems that a message spells out."""
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask; `name` is the image's path below the folder, `case` a plain word for it."""
+
+    image: Path
+    mask: Path
+    name: str
+    case: str
+
+
+def import_labels(
+    folder: Path,
+    out: Path,
+    *,
+    class_map: ClassMap,
+    size: int,
+    table: FileTable | None = None,
+    name: str = "",
+    licence: str = "",
+    progress: Progress = lambda what, done, total: None,
+) -> ImportSummary:
+    """Import every pair of `images/` and `masks/` below `folder` into a dataset at `out`.
+
+    Images stay at native size; `size` is the side of the clip frames this dataset is meant to join. Every file is
+    read and checked before anything is written. Of images that occur twice, one is kept and the others are marked
+    as its copies, used in no split; copies and near views share a group, joined to the groups of `table`.
+    DataError, naming the files, where a pair is incomplete, unreadable, of two sizes, or has an unnamed mask value.
+    """
+    pairs = find_pairs(folder)
+    rows = [table.row(pair.name) if table else FileRow() for pair in pairs]
+    thumbnails = _survey(pairs, class_map, progress)
+    likenesses = find_likenesses(thumbnails, lambda position: read_grey(pairs[position].image)[0])
+    kept_for = copies_to_exclude(thumbnails, likenesses)
+    groups = join_groups([pair.case for pair in pairs], [row.group for row in rows], likenesses)
+    sources = source_list(rows)
+    document = {"licence": licence or licence_text(sources), "sources": sources, "contains": class_map.contains}
+    with DatasetWriter(out, name=name or out.name, classes=class_map.classes, size=size, **document) as writer:
+        for number, (pair, row) in enumerate(zip(pairs, rows, strict=True)):
+            progress("writing", number, len(pairs))
+            read = read_labelled_image(pair.image, pair.mask, class_map)
+            copy_of = pairs[kept_for[number]].case if number in kept_for else ""
+            _add(writer, pair, read, row=row, group=groups[number], copy_of=copy_of)
+        progress("writing", len(pairs), len(pairs))
+    return ImportSummary(cases=len(pairs), remarks=_remarks(pairs, rows, kept_for, likenesses))
+
+
+def find_pairs(folder: Path) -> list[Pair]:
+    """Pairs of equal stem in every `images/` folder at or below `folder` and the `masks/` beside it, sorted.
+
+    By name, never by position: a missing file would shift every later pair. DataError where one lacks its partner.
+    """
+    homes = [path for path in (folder / "images", *sorted(folder.rglob("images"))) if path.is_dir()]
+    if not homes:
+        raise DataError(f"{folder}: holds no folder `images` (with `masks` beside it)")
+    pairs: list[Pair] = []
+    lonely: list[str] = []
+    for home in dict.fromkeys(homes):
+        images, masks = _by_stem(home), _by_stem(home.with_name("masks"))
+        lonely += [f"{images[stem]} has no mask" for stem in sorted(set(images) - set(masks))]
+        lonely += [f"{masks[stem]} has no image" for stem in sorted(set(masks) - set(images))]
+        place = home.parent.relative_to(folder)
+        for stem in sorted(set(images) & set(masks)):
+            name = images[stem].relative_to(folder).as_posix()
+            pairs.append(Pair(images[stem], masks[stem], name, file_id(place / images[stem].name)))
+    if lonely:
+        raise DataError(_listed(lonely) + "; each image needs the mask of the same name")
+    if not pairs:
+        raise DataError(f"{folder}: its folder `images` is empty")
+    return pairs
+
+
+def join_groups(cases: Sequence[str], groups: Sequence[str], likenesses: Sequence[Likeness]) -> list[str]:
+    """The group of each case: its own, joined with those of cases that look alike; empty where there is none."""
+    member_of = list(range(len(cases)))
+
+    def find(position: int) -> int:
+        while member_of[position] != position:
+            position = member_of[position]
+        return position
+
+    first: dict[str, int] = {}
+    ties = [(first.setdefault(group, position), position) for position, group in enumerate(groups) if group]
+    for one, other in [*ties, *((pair.first, pair.second) for pair in likenesses)]:
+        low, high = sorted((find(one), find(other)))
+        member_of[high] = low
+    roots = [find(position) for position in range(len(cases))]
+    named: dict[int, str] = {}
+    for position, group in enumerate(groups):
+        if group:
+            named[roots[position]] = min(group, named.get(roots[position], group))
+    alone = Counter(roots)
+    return [named.get(root, f"like-{cases[root]}" if alone[root] > 1 else "") for root in roots]
+
+
+def _survey(pairs: Sequence[Pair], class_map: ClassMap, progress: Progress) -> list[Thumbnail]:
+    """Read and check every pair; DataError with the first problems of all."""
+    thumbnails: list[Thumbnail] = []
+    problems: list[str] = []
+    for number, pair in enumerate(pairs):
+        progress("checking", number, len(pairs))
+        read = _caught(lambda pair=pair: read_labelled_image(pair.image, pair.mask, class_map), problems)
+        if read is not None:
+            exact = hashlib.sha256(repr(read.grey.shape).encode() + read.grey.tobytes()).hexdigest()
+            thumbnails.append(make_thumbnail(read.grey, read.masks, exact=exact, channels=read.channels))
+    progress("checking", len(pairs), len(pairs))
+    if problems:
+        raise DataError(_listed(problems))
+    return thumbnails
+
+
+def _caught(read: Callable[[], _Value], problems: list[str]) -> _Value | None:
+    try:
+        return read()
+    except DataError as error:
+        problems.append(str(error))
+        return None
+
+
+def _add(writer: DatasetWriter, pair: Pair, read: LabelledImage, *, row: FileRow, group: str, copy_of: str) -> None:
+    sector = find_sector(read.grey, max_black=MAX_BLACK_STILL) | read.masks.any(axis=0)
+    writer.add_case(
+        read.grey,
+        read.masks,
+        case=pair.case,
+        patient=row.patient or f"unknown-{pair.case}",
+        group=group,
+        known=read.known,
+        sector=sector,
+        excluded=bool(copy_of),
+        copy_of=copy_of,
+        split=_split_part(row.split, pair),
+    )
+
+
+def _split_part(word: str, pair: Pair) -> str:
+    parts = {"": "", "train": "train", "training": "train", "val": "validation", "valid": "validation"}
+    parts |= {"validation": "validation", "test": "test", "testing": "test"}
+    if word.lower() not in parts:
+        raise DataError(f"{pair.name}: unknown split {word!r}; expected train, validation or test")
+    return parts[word.lower()]
+
+
+def _remarks(
+    pairs: Sequence[Pair], rows: Sequence[FileRow], kept_for: Mapping[int, int], likenesses: Sequence[Likeness]
+) -> tuple[str, ...]:
+    near = sum(not pair.copy for pair in likenesses)
+    unknown = sum(not row.patient for row in rows)
+    jpeg = sum(pair.mask.suffix.lower() in (".jpg", ".jpeg") for pair in pairs)
+    remarks = {
+        f"{len(kept_for)} copies of other images: marked, used in no split": len(kept_for),
+        f"{near} pairs of near views: kept in one split": near,
+        f"patient unknown for {unknown} of {len(pairs)} images: only groups keep them together": unknown,
+        f"{jpeg} JPEG masks: cut at 128; save masks as PNG": jpeg,
+    }
+    return tuple(text for text, count in remarks.items() if count)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
+    found: dict[str, Path] = {}
+    for path in sorted(files):
+        if path.stem in found:
+            raise DataError(f"{path} and {found[path.stem].name} have the same stem; which is meant?")
+        found[path.stem] = path
+    return found
+
+
+def _listed(problems: Sequence[str]) -> str:
+    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return "; ".join(problems[:_SHOWN]) + more

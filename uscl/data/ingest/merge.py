@@ -1,0 +1,122 @@
+"""Two datasets -> one: the clips and cases of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uscl.data.dataset import Dataset, open_dataset
+from uscl.data.ingest.clips import ImportSummary, Progress
+from uscl.data.writer import DatasetWriter
+from uscl.errors import DataError
+
+
+def merge_datasets(
+    first: Path,
+    second: Path,
+    out: Path,
+    *,
+    name: str = "",
+    progress: Progress = lambda what, done, total: None,
+) -> ImportSummary:
+    """Copy both into a dataset at `out`. A patient or group of the same name in both is taken to be the same one.
+
+    Joining two patients who only share a number costs a little data; taking one patient for two would leak.
+    DataError where the classes of two labelled sets or the frame sizes of two sets of clips differ, or names clash.
+    """
+    parts = (open_dataset(first), open_dataset(second))
+    classes, contains = _classes(*parts)
+    sources = [source for part in parts for source in part.sources]
+    licence = "; ".join(dict.fromkeys(part.licence for part in parts if part.licence))
+    writer = DatasetWriter(
+        out,
+        name=name or out.name,
+        classes=classes,
+        contains=contains,
+        size=_size(*parts),
+        licence=licence,
+        sources=sources,
+    )
+    with writer:
+        for part in parts:
+            _copy_clips(writer, part, progress)
+            _copy_cases(writer, part, progress)
+    shared = _patients(parts[0]) & _patients(parts[1])
+    remark = (
+        f"{len(shared)} patients or groups occur in both and are taken to be the same: {', '.join(sorted(shared)[:5])}"
+    )
+    clips, cases = (sum(len(rows) for rows in both) for both in _rows(parts))
+    frames = sum(clip.num_frames for part in parts for clip in part.index.clips)
+    return ImportSummary(clips=clips, frames=frames, cases=cases, remarks=(remark,) if shared else ())
+
+
+def _rows(parts: tuple[Dataset, Dataset]) -> tuple[list[list[Any]], list[list[Any]]]:
+    return [part.clip_rows for part in parts], [part.case_rows for part in parts]
+
+
+def _classes(first: Dataset, second: Dataset) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]]:
+    labelled = [part for part in (first, second) if part.index.cases]
+    if len(labelled) == 2 and (first.classes, first.index.contains) != (second.classes, second.index.contains):
+        raise DataError(
+            f"{first.path} has classes {', '.join(first.classes)} and {second.path} {', '.join(second.classes)}; "
+            "labelled sets can be merged when classes, their order and what contains what agree"
+        )
+    chosen = labelled[0] if labelled else first
+    return chosen.classes, chosen.index.contains
+
+
+def _size(first: Dataset, second: Dataset) -> int:
+    sizes = {part.size for part in (first, second) if part.index.clips}
+    if len(sizes) == 2:
+        raise DataError(
+            f"{first.path} holds frames of {first.size} px and {second.path} of {second.size} px; "
+            "import both with the same --size"
+        )
+    return sizes.pop() if sizes else max(first.size, second.size)
+
+
+def _patients(part: Dataset) -> set[str]:
+    return {name for entry in (*part.index.clips, *part.index.cases) for name in (entry.patient, entry.group)}
+
+
+def _copy_clips(writer: DatasetWriter, part: Dataset, progress: Progress) -> None:
+    for number, row in enumerate(part.clip_rows):
+        progress(f"clips of {part.name}", number, len(part.clip_rows))
+        table = part.clip_table[row["clip"]]
+        writer.add_clip(
+            part.frames(np.arange(table.first_row, table.first_row + table.num_frames)),
+            clip=row["clip"],
+            patient=row["patient"],
+            group=row["group"],
+            times_ms=None if row["times_ms"] is None else table.times_ms,
+            duplicate=table.duplicate,
+            sector=table.sector,
+            source_size=table.source_size,
+            spacing_mm=_spacing(row),
+            note=row["note"],
+            content=row["content"],
+        )
+
+
+def _copy_cases(writer: DatasetWriter, part: Dataset, progress: Progress) -> None:
+    for number, row in enumerate(part.case_rows):
+        progress(f"labels of {part.name}", number, len(part.case_rows))
+        case = part.case(row["case"])
+        kept = {key: row[key] for key in ("group", "excluded", "copy_of", "split", "clip", "frame", "content")}
+        writer.add_case(
+            case.image,
+            case.masks,
+            case=case.case,
+            patient=case.patient,
+            known=case.known,
+            sector=case.sector,
+            spacing_mm=case.spacing_mm,
+            **kept,
+        )
+
+
+def _spacing(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    return None if row["spacing_mm"] is None else (row["spacing_mm"][0], row["spacing_mm"][1])
