@@ -42,7 +42,7 @@ def test_a_longer_grid_may_be_written_over_it(tmp_path):
     assert folder.read_sweep()["grid"] == {"seed": [0, 1]}
 
 
-@pytest.mark.parametrize("about", ["recipe", "data", "dataset_fingerprint"])
+@pytest.mark.parametrize("about", ["recipe", "dataset_fingerprint"])
 def test_another_recipe_or_dataset_is_refused(tmp_path, about):
     folder = SweepFolder(tmp_path, "temporal")
     folder.write_sweep({about: "demo"})
@@ -53,6 +53,13 @@ def test_another_recipe_or_dataset_is_refused(tmp_path, about):
         "give this one another name with --name"
     )
     assert folder.read_sweep() == {about: "demo"}
+
+
+def test_a_moved_dataset_is_the_same_dataset(tmp_path):
+    folder = SweepFolder(tmp_path, "temporal")
+    folder.write_sweep({"data": "/old/liver", "dataset_fingerprint": "ab"})
+    folder.write_sweep({"data": "/new/liver", "dataset_fingerprint": "ab"})
+    assert folder.read_sweep()["data"] == "/new/liver"
 
 
 @pytest.mark.parametrize("content", [b"", b"a: [", b"just text", b"\xff\xff"])

@@ -25,7 +25,8 @@ from uscl.store.lease import Lease, acquire_lease
 from uscl.store.strict_json import decode_json, encode_json
 
 # What a sweep's results are about; with another of these they do not belong in one folder.
-_ABOUT = ("recipe", "data", "dataset", "dataset_fingerprint")
+# Not the path of the data: a dataset that was moved, or a store seen from another host, is the same by its fingerprint.
+_ABOUT = ("recipe", "dataset_fingerprint")
 _SHOWN = 10
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class SweepFolder:
     def write_sweep(self, document: Mapping[str, Any]) -> None:
         """Keep the resolved sweep as sweep.yaml; plain values only.
 
-        StoreError where the folder belongs to a sweep over another recipe or dataset.
+        StoreError where the folder belongs to a sweep with another `recipe` or `dataset_fingerprint`.
         """
         stored = self.read_sweep() or {}
         for name in _ABOUT:
