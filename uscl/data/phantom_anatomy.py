@@ -95,6 +95,21 @@ class Acquisition:
     """Amplitude (rad) and cycles per second of the probe's rocking."""
 
 
+def patient_name(number: int) -> str:
+    """`p007`."""
+    return f"p{number:03d}"
+
+
+def acquisition_name(patient: int, *, stream: int, number: int) -> str:
+    """Id of a clip (stream 0) or a labelled frame (stream 1)."""
+    return f"{patient_name(patient)}-{'frame' if stream else 'clip'}{number:02d}"
+
+
+def clip_times_ms(spec: PhantomSpec) -> NDArray[np.float64]:
+    """Times of a clip's frames (T,), ms."""
+    return np.arange(spec.frames_per_clip) * (1000.0 / spec.frame_rate_hz)
+
+
 def planned_presence(spec: PhantomSpec, patient: int, *, count: int, stream: int) -> tuple[frozenset[str], ...]:
     """Which classes each of a patient's `count` labelled frames (stream 1) or clips (stream 0) shows.
 
@@ -155,10 +170,9 @@ def make_acquisition(spec: PhantomSpec, patient: Patient, *, stream: int, number
     view: Literal["longitudinal", "transverse"] = "transverse" if rng.random() < 0.35 else "longitudinal"
     transverse = view == "transverse"
     across = patient.thickness * rng.uniform(1.06, 1.16) if transverse else patient.length
-    kind = "frame" if stream else "clip"
     return Acquisition(
         patient=patient,
-        name=f"p{patient.number:03d}-{kind}{number:02d}",
+        name=acquisition_name(patient.number, stream=stream, number=number),
         seed=(spec.seed, patient.number, 13, stream, number),
         present=present,
         view=view,
@@ -168,7 +182,12 @@ def make_acquisition(spec: PhantomSpec, patient: Patient, *, stream: int, number
         hilum=(float(rng.uniform(-0.05, 0.05)), float(rng.uniform(0.0, 0.07))),
         fluid=_fluid(rng),
         shadows=_shadows(rng, spec.difficulty),
-        breath=(float(rng.normal(0, 0.05)), float(rng.uniform(0.015, 0.04)), float(rng.uniform(0.25, 0.6)), rng.random()),
+        breath=(
+            float(rng.normal(0, 0.05)),
+            float(rng.uniform(0.015, 0.04)),
+            float(rng.uniform(0.25, 0.6)),
+            rng.random(),
+        ),
         drift=(float(rng.normal(0, 0.012)), float(rng.normal(0, 0.008)), float(rng.normal(0, 0.04))),
         rotation=(float(rng.uniform(0.01, 0.05)), float(rng.uniform(0.2, 0.6))),
     )

@@ -139,13 +139,18 @@ def cell_scatterers(geometry: Geometry, density_px3: float) -> float:
     return density_px3 * (2 * math.pi) ** 1.5 * grid[0] * grid[1] * ELEVATION_SIGMA_PX
 
 
+def cell_widening(geometry: Geometry, x: Float, z: Float) -> Float:
+    """Size of the resolution cell at points of the display relative to middle depth: a sector's grows with range."""
+    if geometry.kind == "linear":
+        return np.ones_like(x)
+    return geometry.to_beam(x, z)[2] / np.float32(geometry.middle_range_px)
+
+
 @lru_cache(maxsize=64)
 def _transfer(geometry: Geometry) -> tuple[tuple[int, int], Float]:
     """Padded grid shape and the point-spread function's spectrum, scaled to unit energy with the elevation."""
     sigmas = psf_sigma_grid(geometry)
-    shape = tuple(
-        scipy.fft.next_fast_len(n + 2 * PAD_CELLS) for n in (geometry.num_lines, geometry.num_samples)
-    )
+    shape = tuple(scipy.fft.next_fast_len(n + 2 * PAD_CELLS) for n in (geometry.num_lines, geometry.num_samples))
     line, sample = (np.fft.fftfreq(n) for n in shape)
     spectrum = np.exp(-2 * np.pi**2 * (sigmas[0] ** 2 * line[:, None] ** 2 + sigmas[1] ** 2 * sample**2))
     # Energy of splat * psf per unit amplitude: Gaussian of variance s^2 + 1/6 with integral 1, times its elevation.
