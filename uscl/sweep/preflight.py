@@ -8,13 +8,16 @@ from __future__ import annotations
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uscl.errors import ClusterError
+from uscl.data.dataset import open_dataset
+from uscl.errors import ClusterError, DataError
 from uscl.spec.sweep import ResourcesSpec
 from uscl.store.files import Files
+from uscl.sweep.plan import SweepPlan
 
 GPU_DEADLINE_S = 600.0
 """How long a cluster may take to show its first GPU; a node from a cloud comes up in minutes."""
@@ -44,6 +47,20 @@ def check_store(root: Path) -> None:
         files.read(name)
     finally:
         files.delete(name)
+
+
+def have_data(plan: SweepPlan, say: Callable[[str], None]) -> None:
+    """Build the phantom where it is asked for and not there. DataError where the dataset is another than planned."""
+    if plan.spec.data == "phantom" and not plan.dataset_path.exists():
+        from uscl.data.phantom import build_phantom  # here: rendering loads what an idle second run need not wait for
+
+        phantom, started = plan.spec.phantom, time.monotonic()
+        say(f"building the phantom: {phantom.patients} patients, {phantom.size} px, in {plan.dataset_path}")
+        build_phantom(phantom, plan.dataset_path)
+        say(f"phantom built in {time.monotonic() - started:.0f} s")
+    found = open_dataset(plan.dataset_path).index.fingerprint
+    if found != plan.dataset_fingerprint:
+        raise DataError(f"{plan.dataset_path}: its contents changed since the sweep was planned; start again")
 
 
 def local_gpus() -> int:

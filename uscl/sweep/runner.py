@@ -19,14 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uscl.data.dataset import open_dataset
-from uscl.errors import ClusterError, DataError
+from uscl.errors import ClusterError
 from uscl.records import Failed, Sink
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.dispatch import Dispatch, Terms
 from uscl.sweep.order import DRAINING, RUN_TRIAL, RUNNING
 from uscl.sweep.plan import SweepPlan, queue_cells, survey
-from uscl.sweep.preflight import Placement, check_nodes, check_store, local_gpus, place, place_on_cluster
+from uscl.sweep.preflight import Placement, check_nodes, check_store, have_data, local_gpus, place, place_on_cluster
 from uscl.sweep.queue import CellQueue, CellState
 from uscl.sweep.signals import StopRequests, shielded, stop_requests
 
@@ -71,34 +70,52 @@ class RunOptions:
 
 
 def run_sweep(
-    plan: SweepPlan, sinks: Sequence[Sink], *, options: RunOptions = RunOptions(), say: Say = print
+    plan: SweepPlan, open_sinks: Callable[[], Sequence[Sink]], *, options: RunOptions = RunOptions(), say: Say = print
 ) -> SweepOutcome:
     """Run what is missing of a plan; `say` gets the few lines a user should read.
 
-    Each sink gets every event and is closed at the end. LeaseHeld where another driver runs this sweep; StoreError,
-    DataError or ClusterError where it cannot start. With nothing to do it returns at once, without Ray.
+    `open_sinks` is called once the lease is held and the sweep's folder is written; each sink gets every event and is
+    closed at the end. LeaseHeld where another driver runs this sweep; StoreError, DataError or ClusterError where it
+    cannot start. With nothing to do it returns at once, without lease, sinks or Ray.
     """
     started = time.monotonic()
+    folder = SweepFolder(plan.store_root, plan.identity)
+    idle = not unfinished(plan)
+    if idle and not _sessions(folder):
+        return _nothing_done(plan)
+    check_store(plan.store_root)
+    with folder.acquire_lease(), stop_requests() as requests, _session(folder, requests) as session:
+        _write_plan(plan, folder)
+        if idle:  # a killed driver left nothing to train, but sinks that never heard the end
+            with _open(open_sinks, requests):
+                return _nothing_done(plan)
+        have_data(plan, say)
+        with _open(open_sinks, requests) as sinks, _ray(plan, options, say) as placement:
+            requests.install()
+            terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session)
+            dispatch = _dispatch(plan, folder, sinks=sinks, terms=terms, slots=placement.workers)
+            _fit(dispatch, placement, session=session, requests=requests, say=say)
+        if dispatch.error is not None:
+            raise dispatch.error
+        return _outcome(dispatch, requests, seconds=time.monotonic() - started)
+
+
+def _nothing_done(plan: SweepPlan) -> SweepOutcome:
+    return SweepOutcome(tuple(planned.plan.cell for planned in plan.cells), {}, (), ())
+
+
+@contextmanager
+def _open(open_sinks: Callable[[], Sequence[Sink]], requests: StopRequests) -> Iterator[Sequence[Sink]]:
+    """The sinks, closed at the end whatever happens. A second signal is not kept waiting by one that is slow."""
+    sinks = open_sinks()
     try:
-        if not unfinished(plan):
-            finished = tuple(planned.plan.cell for planned in plan.cells)
-            return SweepOutcome(finished, {}, (), (), seconds=time.monotonic() - started)
-        check_store(plan.store_root)
-        folder = SweepFolder(plan.store_root, plan.identity)
-        with folder.acquire_lease(), _session(folder) as session:
-            _write_plan(plan, folder)
-            _have_data(plan, say)
-            return _run(plan, folder, sinks=sinks, options=options, session=session, say=say, started=started)
+        yield sinks
     finally:
         for sink in sinks:
-            _close(sink)
-
-
-def unfinished(plan: SweepPlan) -> tuple[str, ...]:
-    """Cells that the store does not hold yet."""
-    found = survey(plan.cells, plan.store_root)
-    queue = CellQueue(queue_cells(plan.cells), present=found.present, diverged=found.diverged)
-    return tuple(p.plan.cell for p in plan.cells if queue.state(p.plan.cell) is not CellState.FINISHED)
+            closing = threading.Thread(target=_close, args=(sink,), daemon=True)
+            closing.start()
+            while closing.is_alive() and not requests.hard:
+                closing.join(0.05)
 
 
 def _close(sink: Sink) -> None:
@@ -108,17 +125,29 @@ def _close(sink: Sink) -> None:
         log.warning("%s could not close: %s", type(sink).__name__, error)
 
 
+def unfinished(plan: SweepPlan) -> tuple[str, ...]:
+    """Cells that the store does not hold yet."""
+    found = survey(plan.cells, plan.store_root)
+    queue = CellQueue(queue_cells(plan.cells), present=found.present, diverged=found.diverged)
+    return tuple(p.plan.cell for p in plan.cells if queue.state(p.plan.cell) is not CellState.FINISHED)
+
+
 @contextmanager
-def _session(folder: SweepFolder) -> Iterator[Path]:
-    """The file through which trials hear that the sweep drains. Those of killed drivers are removed."""
-    for stale in folder.path.glob("session-*"):
+def _session(folder: SweepFolder, requests: StopRequests) -> Iterator[Path]:
+    """The file through which trials hear that the sweep drains. One left behind tells of a driver that was killed."""
+    for stale in _sessions(folder):
         stale.unlink(missing_ok=True)
     session = folder.path / f"session-{secrets.token_hex(8)}"
     session.write_bytes(RUNNING)
     try:
         yield session
     finally:
-        session.unlink(missing_ok=True)
+        if not requests.hard:
+            session.unlink(missing_ok=True)
+
+
+def _sessions(folder: SweepFolder) -> list[Path]:
+    return list(folder.path.glob("session-*"))
 
 
 def _write_plan(plan: SweepPlan, folder: SweepFolder) -> None:
@@ -127,44 +156,13 @@ def _write_plan(plan: SweepPlan, folder: SweepFolder) -> None:
     folder.write_cells([planned.plan for planned in plan.cells])
 
 
-def _have_data(plan: SweepPlan, say: Say) -> None:
-    """Build the phantom where it is asked for and not there. DataError where the dataset is another than planned."""
-    if plan.spec.data == "phantom" and not plan.dataset_path.exists():
-        from uscl.data.phantom import build_phantom  # here: rendering loads what an idle second run need not wait for
-
-        phantom, started = plan.spec.phantom, time.monotonic()
-        say(f"building the phantom: {phantom.patients} patients, {phantom.size} px, in {plan.dataset_path}")
-        build_phantom(phantom, plan.dataset_path)
-        say(f"phantom built in {time.monotonic() - started:.0f} s")
-    found = open_dataset(plan.dataset_path).index.fingerprint
-    if found != plan.dataset_fingerprint:
-        raise DataError(f"{plan.dataset_path}: its contents changed while the sweep was being planned; start again")
+def _dispatch(plan: SweepPlan, folder: SweepFolder, *, sinks: Sequence[Sink], terms: Terms, slots: int) -> Dispatch:
+    found = survey(plan.cells, plan.store_root)
+    queue = CellQueue(queue_cells(plan.cells), present=found.present, diverged=found.diverged, slots=slots)
+    return Dispatch(plan, queue, folder=folder, sinks=sinks, terms=terms)
 
 
-def _run(
-    plan: SweepPlan,
-    folder: SweepFolder,
-    *,
-    sinks: Sequence[Sink],
-    options: RunOptions,
-    session: Path,
-    say: Say,
-    started: float,
-) -> SweepOutcome:
-    with _ray(plan, options, say) as placement, stop_requests() as requests:
-        found = survey(plan.cells, plan.store_root)
-        queue = CellQueue(
-            queue_cells(plan.cells), present=found.present, diverged=found.diverged, slots=placement.workers
-        )
-        terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session)
-        dispatch = Dispatch(plan, queue, folder=folder, sinks=sinks, terms=terms)
-        hard = _fit(dispatch, placement, session=session, requests=requests, say=say)
-    if dispatch.error is not None:
-        raise dispatch.error
-    return _outcome(dispatch, requests, seconds=time.monotonic() - started, hard=hard)
-
-
-def _outcome(dispatch: Dispatch, requests: StopRequests, *, seconds: float, hard: bool) -> SweepOutcome:
+def _outcome(dispatch: Dispatch, requests: StopRequests, *, seconds: float) -> SweepOutcome:
     cells = {state: tuple(p.plan.cell for p in dispatch.cells_in(state)) for state in CellState}
     held = cells[CellState.HELD]
     return SweepOutcome(
@@ -175,7 +173,7 @@ def _outcome(dispatch: Dispatch, requests: StopRequests, *, seconds: float, hard
         trained=dict(dispatch.trained),
         seconds=seconds,
         exit_code=requests.exit_code or (1 if held else 0),
-        hard=hard,
+        hard=requests.hard,
     )
 
 
@@ -192,9 +190,7 @@ def _ray(plan: SweepPlan, options: RunOptions, say: Say) -> Iterator[Placement]:
             require_gpu=options.require_gpu,
         )  # fmt: skip
         if placement.fallback:
-            say(
-                "NO GPU FOUND: trials run on the CPU (resources.gpus_per_trial asks for one; --require-gpu insists)"
-            )
+            say("NO GPU FOUND: trials run on the CPU (resources.gpus_per_trial asks for one; --require-gpu insists)")
     _quiet_environment()
     import ray
 
@@ -248,8 +244,8 @@ def _connect(ray: Any, address: str) -> None:
         raise ClusterError(f"--address {address}: no Ray answers there: {str(error).splitlines()[0]}") from error
 
 
-def _fit(dispatch: Dispatch, placement: Placement, *, session: Path, requests: StopRequests, say: Say) -> bool:
-    """Run the Tuner to its end, draining when asked; whether a second signal ended it hard."""
+def _fit(dispatch: Dispatch, placement: Placement, *, session: Path, requests: StopRequests, say: Say) -> None:
+    """Run the Tuner to its end, or until a second signal; drain when asked."""
     scratch = Path(tempfile.mkdtemp(prefix="uscl-tune-"))
     ended, errors = threading.Event(), []
 
@@ -263,28 +259,26 @@ def _fit(dispatch: Dispatch, placement: Placement, *, session: Path, requests: S
 
     threading.Thread(target=fit, name="tune", daemon=True).start()
     try:
-        hard = _watch(dispatch, ended, session=session, requests=requests, say=say)
+        _watch(dispatch, ended, session=session, requests=requests, say=say)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if errors and not hard:
+    if errors and not requests.hard:
         error = errors[0]
         raise ClusterError(f"Ray Tune gave up: {type(error).__name__}: {error}; run again to go on") from error
-    return hard
 
 
-def _watch(dispatch: Dispatch, ended: threading.Event, *, session: Path, requests: StopRequests, say: Say) -> bool:
+def _watch(dispatch: Dispatch, ended: threading.Event, *, session: Path, requests: StopRequests, say: Say) -> None:
     draining = False
     while not ended.wait(0.1):
-        if requests.count >= 2:
+        if requests.hard:
             say("stopped at once; what is in the store stays, run again to go on")
-            return True
+            return
         if not draining and (requests.count or dispatch.stopping.is_set()):
             draining = True
             say("stopping: trials save their progress (a second signal ends them at once)")
             dispatch.drain()
             with suppress(OSError), session.open("ab") as stream:
                 stream.write(DRAINING)
-    return False
 
 
 def _tuner(dispatch: Dispatch, placement: Placement, scratch: Path) -> Any:
@@ -292,6 +286,8 @@ def _tuner(dispatch: Dispatch, placement: Placement, scratch: Path) -> Any:
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(placement.workers)
     from ray import tune
 
+    # what happens to a trial is told by our own events; Tune would repeat it as pages of its own frames
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     from uscl.sweep.tune_adapter import CellSearcher, CellTrainable, EventCallback
 
     resources = {"cpu": placement.cpus_per_trial, "gpu": placement.gpus_per_trial}

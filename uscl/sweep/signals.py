@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 # TERM stays open: it is how Ray ends its own processes.
@@ -19,18 +20,32 @@ class StopRequests:
     def __init__(self) -> None:
         self.count = 0
         self.first: int | None = None
-        self.arrived = threading.Event()
+        self._before: dict[int, Any] = {}
 
     @property
     def exit_code(self) -> int:
         """128 + signal, as shells have it (130 for Ctrl-C, 143 for TERM); 0 where nothing came."""
         return 128 + self.first if self.first is not None else 0
 
-    def take(self, number: int, frame: FrameType | None = None) -> None:
-        """A signal arrived."""
+    @property
+    def hard(self) -> bool:
+        """Asked twice: wait for nothing any more."""
+        return self.count >= 2
+
+    def install(self) -> None:
+        """Take the four signals from here on; outside the main thread nothing happens."""
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP_SIGNALS:
+                self._before.setdefault(number, signal.signal(number, self._take))
+
+    def restore(self) -> None:
+        """Give the signals back."""
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def _take(self, number: int, frame: FrameType | None = None) -> None:
         self.first = self.first or number
         self.count += 1
-        self.arrived.set()
 
 
 @contextmanager
@@ -46,14 +61,9 @@ def shielded() -> Iterator[None]:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequests]:
-    """The four signals counted inside, in the main thread; elsewhere nothing is installed."""
+    """Requests that count once `install` was called, which has to follow ray.init; the signals are given back after."""
     requests = StopRequests()
-    if threading.current_thread() is not threading.main_thread():
-        yield requests
-        return
-    before = {number: signal.signal(number, requests.take) for number in STOP_SIGNALS}
     try:
         yield requests
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        requests.restore()

@@ -1,0 +1,232 @@
+"""`uscl sweep`, `uscl trial` and `uscl logs`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from uscl.cli.options import store_option, sweep_options
+from uscl.records import CellFinished, Drained, Failed, Outcome, Sink, TrialEvent
+from uscl.report.render import table_files
+from uscl.spec.reader import load_sweep
+from uscl.store.files import Files
+from uscl.store.stages import StageStore, new_attempt
+from uscl.store.sweeps import SweepFolder, find_cell
+from uscl.sweep.board import duration
+from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, work
+from uscl.sweep.plan import SweepPlan, plan_sweep, sharing
+from uscl.sweep.preflight import check_store, have_data, local_gpus, place
+from uscl.sweep.runner import RunOptions, SweepOutcome, run_sweep, unfinished
+from uscl.sweep.signals import stop_requests
+from uscl.sweep.view import SweepView
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@sweep_options
+@click.option("--workers", type=click.IntRange(min=1), help="Trials at once; default: what the machine holds.")
+@click.option("--no-share", is_flag=True, help="Give each cell stages of its own (tests, benchmarks).")
+@click.option("--require-gpu", is_flag=True, help="Refuse to run on the CPU.")
+@click.option("--address", metavar="ADDRESS", help="A running Ray cluster: 'auto' or host:port.")
+@click.option("--no-mlflow", is_flag=True, help="Do not mirror to MLflow; `uscl sync` can do so later.")
+def sweep(
+    files: tuple[Path, ...],
+    *,
+    recipe: str | None,
+    data: str | None,
+    name: str | None,
+    sets: Sequence[str],
+    store: Path,
+    workers: int | None,
+    no_share: bool,
+    require_gpu: bool,
+    address: str | None,
+    no_mlflow: bool,
+) -> int:
+    """Run what is missing of sweep files; print their tables.
+
+    Ctrl-C once saves all progress and stops; the same command goes on. Files are run in order and share stages.
+    """
+    specs = [load_sweep(path, recipe=recipe, data=data, name=name, sets=sets) for path in files]
+    plans = [plan_sweep(spec, store_root=store, share=not no_share) for spec in specs]
+    options = RunOptions(workers=workers, address=address, require_gpu=require_gpu)
+    code = 0
+    for plan in plans:
+        outcome = _run(plan, options, mirrored=not no_mlflow)
+        code = max(code, outcome.exit_code)
+        if outcome.exit_code > 1:  # stopped by a signal
+            break
+    return code
+
+
+def _run(plan: SweepPlan, options: RunOptions, *, mirrored: bool) -> SweepOutcome:
+    console = Console(highlight=False)
+    for twin in plan.duplicates:
+        console.print(f"cell {twin.number} ({twin.label}) is the same as cell {twin.same_as}: runs once", markup=False)
+    missing = len(unfinished(plan))
+    if missing:
+        done = len(plan.cells) - missing
+        console.print(
+            f"{plan.identity}: {len(plan.cells)} cells, {done} finished, {missing} to run; store {plan.store_root}"
+        )
+    with _view(plan, console, shown=missing > 0) as view:
+        outcome = run_sweep(plan, lambda: _sinks(plan, view, mirrored=mirrored), options=options, say=view.say)
+    if outcome.hard:
+        sys.stdout.flush()
+        os._exit(outcome.exit_code)  # Ray's threads would keep the process waiting
+    _print_end(plan, outcome, console, ran=missing > 0)
+    return outcome
+
+
+@contextmanager
+def _view(plan: SweepPlan, console: Console, *, shown: bool) -> Iterator[SweepView]:
+    """The view, with warnings of our own going through it."""
+    view = SweepView(plan, console, live=shown)
+    ours = logging.getLogger("uscl")
+    ours.addHandler(view)
+    try:
+        yield view
+    finally:
+        view.close()
+        ours.removeHandler(view)
+
+
+def _sinks(plan: SweepPlan, view: SweepView, *, mirrored: bool) -> list[Sink]:
+    if not mirrored:
+        return [view]
+    from uscl.tracking.mirror import Mirror
+
+    store, cells = StageStore(plan.store_root), [planned.plan for planned in plan.cells]
+    mirror = Mirror(
+        store, plan.identity, cells=cells, warn=view.say, table=lambda: table_files(store, cells, plan.spec.report)
+    )
+    return [view, mirror]
+
+
+def _print_end(plan: SweepPlan, outcome: SweepOutcome, console: Console, *, ran: bool) -> None:
+    """The table, what sharing saved, and what is left to do."""
+    _print_table(plan, console)
+    saved = sharing(plan)
+    if saved.saved_runs:
+        console.print(f"sharing saved {saved.saved_runs} stage runs, {duration(saved.saved_seconds)} of training")
+    if not ran:
+        console.print(f"{plan.identity}: all {len(plan.cells)} cells are finished; nothing to do")
+        return
+    trained = ", ".join(f"{count} {kind}" for kind, count in outcome.trained.items()) or "no stage"
+    console.print(
+        f"{plan.identity}: {len(outcome.finished)}/{len(plan.cells)} cells finished; "
+        f"trained {trained} in {duration(outcome.seconds)}"
+    )
+    numbers = {planned.plan.cell: planned.plan.number for planned in plan.cells}
+    for cell, failed in outcome.failed.items():
+        first = failed.message.splitlines()[0][:200] if failed.message else ""
+        console.print(
+            f"cell {numbers[cell]} failed ({failed.failure}): {first}; uscl logs {plan.identity} {numbers[cell]}",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+    others = [str(numbers[cell]) for cell in outcome.held if cell not in outcome.failed]
+    if others:
+        console.print(f"held back, because a stage they need failed: cells {', '.join(others)}")
+    if outcome.left:
+        console.print(f"{len(outcome.left)} cells are left; the same command goes on")
+
+
+def _print_table(plan: SweepPlan, console: Console) -> None:
+    """The table on the screen and in the sweep's folder."""
+    store, cells = StageStore(plan.store_root), [planned.plan for planned in plan.cells]
+    folder = SweepFolder(plan.store_root, plan.identity)
+    files = table_files(store, cells, plan.spec.report)
+    for name, text in files.items():
+        path = folder.report_path(name)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            Files(path.parent).write(name, text.encode())
+    console.print(files["table.txt"], markup=False, soft_wrap=True)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("cell")
+@sweep_options
+@click.option("--no-share", is_flag=True, help="Use the cell's own corner of the store, as `uscl sweep --no-share`.")
+@click.option("--require-gpu", is_flag=True, help="Refuse to run on the CPU.")
+def trial(
+    file: Path,
+    cell: str,
+    *,
+    recipe: str | None,
+    data: str | None,
+    name: str | None,
+    sets: Sequence[str],
+    store: Path,
+    no_share: bool,
+    require_gpu: bool,
+) -> int:
+    """Run one cell of a sweep file in this process, without Ray.
+
+    For debugging: same stages, same bits, same store; the log goes to the terminal, the sweep's history is untouched.
+    """
+    spec = load_sweep(file, recipe=recipe, data=data, name=name, sets=sets)
+    plan = plan_sweep(spec, store_root=store, share=not no_share)
+    chosen = find_cell([planned.plan for planned in plan.cells], cell)
+    check_store(plan.store_root)
+    have_data(plan, click.echo)
+    placement = place(spec.resources, workers=1, gpus=local_gpus(), cpus=os.cpu_count() or 1, require_gpu=require_gpu)
+    if placement.fallback:
+        click.echo("NO GPU FOUND: this trial runs on the CPU")
+    with tempfile.NamedTemporaryFile(prefix="uscl-session-") as session, stop_requests() as requests:
+        session.write(RUNNING)
+        session.flush()
+        planned = plan.cell(chosen.cell)
+        order = TrialOrder(
+            number=chosen.number, cell=chosen.cell, spec=planned.spec.model_dump(mode="json"),
+            store_root=str(plan.store_root), namespace=chosen.namespace, dataset_path=str(plan.dataset_path),
+            attempt=new_attempt(), present=(), log_path="", session_path=session.name, device=placement.device,
+            cpus=placement.cpus_per_trial, amp=spec.resources.amp, progress_every_s=spec.resources.progress_every_s,
+        )  # fmt: skip
+        requests.install()
+        event: TrialEvent | None = None
+        for event in work(order):  # noqa: B007
+            if requests.count:
+                Path(session.name).write_bytes(RUNNING + DRAINING)
+            if requests.hard:
+                return requests.exit_code
+        return _trial_code(event, requests.exit_code)
+
+
+def _trial_code(event: TrialEvent | None, signal_code: int) -> int:
+    if isinstance(event, CellFinished):
+        for name, value in event.result.metrics.items():
+            click.echo(f"{name} {value:.4f}")
+        if event.result.outcome is Outcome.DIVERGED:
+            click.echo("diverged: a result, not an error")
+        return 0
+    return signal_code or (1 if isinstance(event, (Failed, Drained)) else 0)
+
+
+@click.command()
+@click.argument("sweep_name", metavar="SWEEP")
+@click.argument("cell")
+@store_option
+@click.option("--all", "every", is_flag=True, help="Every attempt, oldest first.")
+def logs(sweep_name: str, cell: str, *, store: Path, every: bool) -> None:
+    """Print the log of a cell's last attempt.
+
+    SWEEP is a sweep's name, or its file.
+    """
+    identity = load_sweep(Path(sweep_name)).identity if Path(sweep_name).suffix in (".yaml", ".yml") else sweep_name
+    folder = SweepFolder(store, identity)
+    chosen = find_cell(folder.read_cells(), cell)
+    paths = folder.logs(chosen.cell)
+    if not paths:
+        click.echo(f"cell {chosen.number} ({chosen.label}) has not been tried; its stages may come from other sweeps")
+        return
+    for path in paths if every else paths[-1:]:
+        click.echo(path.read_text(encoding="utf-8", errors="replace"), nl=False)

@@ -1,0 +1,142 @@
+"""A running sweep as figures: cells by state, what runs where, stages done and shared, time left. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from uscl.records import (
+    STAGE_KINDS,
+    CellFinished,
+    Drained,
+    Failed,
+    Outcome,
+    Progress,
+    StagePublished,
+    StageRef,
+    StageReused,
+    SweepEvent,
+)
+from uscl.sweep.plan import PlannedCell, Survey, link, outlook
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A live trial's last word."""
+
+    number: int
+    label: str
+    node: str
+    stage: str
+    """Kind of the stage it is at."""
+    step: int = 0
+    steps: int = 0
+    frames_per_s: float = 0.0
+    loss: float | None = None
+    time_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageTally:
+    """Distinct outputs of one kind."""
+
+    kind: str
+    done: int
+    total: int
+    uses: int
+    """How many cells need one of them; above `total`, they are shared."""
+
+
+class Board:
+    """Fed with events, it knows how the sweep stands."""
+
+    def __init__(self, cells: Sequence[PlannedCell], found: Survey) -> None:
+        """`found`: what the store held at the start."""
+        self.running: dict[str, Running] = {}
+        self.failed: dict[str, Failed] = {}
+        self.finished = {p.plan.cell for p in cells if outlook(p.plan, found).finished}
+        self._cells = {planned.plan.cell: planned.plan for planned in cells}
+        self._done = set(found.present)
+        self._needs = {p.plan.cell: {link(p.plan, ref): ref.kind for ref in p.plan.stages.values()} for p in cells}
+        self._seconds: dict[str, list[float]] = {}
+        self._started_s: float | None = None
+        self._most_running = 1
+
+    def on_event(self, happened: SweepEvent) -> None:
+        """Take in an event."""
+        self._started_s = happened.time_s if self._started_s is None else self._started_s
+        plan, event = self._cells[happened.cell], happened.event
+        if isinstance(event, (CellFinished, Drained, Failed)):
+            self._end(happened.cell, event)
+            return
+        self.failed.pop(happened.cell, None)
+        loss = event.values.get(f"{event.kind}/loss") if isinstance(event, Progress) else None
+        step, steps, speed = (
+            (event.step, event.steps, event.frames_per_s) if isinstance(event, Progress) else (0, 0, 0.0)
+        )
+        self.running[happened.cell] = Running(
+            plan.number, plan.label, happened.node, event.kind, step, steps, speed, loss, happened.time_s
+        )
+        self._most_running = max(self._most_running, len(self.running))
+        if isinstance(event, (StagePublished, StageReused)):
+            self._done.add(link(plan, StageRef(event.kind, event.key)))
+        if isinstance(event, StagePublished):
+            self._seconds.setdefault(event.kind, []).append(event.seconds)
+
+    def _end(self, cell: str, event: CellFinished | Drained | Failed) -> None:
+        self.running.pop(cell, None)
+        if isinstance(event, CellFinished):
+            self.finished.add(cell)
+            self.failed.pop(cell, None)
+            if event.result.outcome is Outcome.DIVERGED:  # what it lacks will never be
+                self._done.update(self._needs[cell])
+        elif isinstance(event, Failed):
+            self.failed[cell] = event
+
+    def counts(self) -> Mapping[str, int]:
+        """Cells by state; they add up to all."""
+        failed = len(set(self.failed) - set(self.running) - self.finished)
+        waiting = len(self._cells) - len(self.finished) - len(self.running) - failed
+        return {"finished": len(self.finished), "running": len(self.running), "waiting": waiting, "failed": failed}
+
+    def tallies(self) -> tuple[StageTally, ...]:
+        """Stage outputs by kind, in the order of a chain."""
+        uses: Counter[str] = Counter()
+        links: dict[str, set[str]] = {}
+        for needs in self._needs.values():
+            for name, kind in needs.items():
+                uses[kind] += 1
+                links.setdefault(kind, set()).add(name)
+        return tuple(
+            StageTally(kind, len(links[kind] & self._done), len(links[kind]), uses[kind])
+            for kind in STAGE_KINDS
+            if kind in links
+        )
+
+    def frames_per_s(self) -> float:
+        """Of all live trials together."""
+        return sum(running.frames_per_s for running in self.running.values())
+
+    def seconds_left(self) -> float | None:
+        """Mean seconds of each kind times what is missing of it, over the slots; None before each kind was seen.
+
+        A kind that nobody has finished yet counts as the mean of those known.
+        """
+        if not self._seconds:
+            return None
+        means = {kind: sum(seconds) / len(seconds) for kind, seconds in self._seconds.items()}
+        otherwise = sum(means.values()) / len(means)
+        missing: dict[str, str] = {}
+        for cell, needs in self._needs.items():
+            if cell not in self.finished and cell not in self.failed:
+                missing |= {name: kind for name, kind in needs.items() if name not in self._done}
+        return sum(means.get(kind, otherwise) for kind in missing.values()) / self._most_running
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,126 @@
+"""The sweep in the terminal: a live picture where there is one, plain lines where there is not. A Sink."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from uscl.records import CellFinished, Failed, Outcome, Progress, StagePublished, SweepEvent
+from uscl.sweep.board import Board, Running, duration
+from uscl.sweep.order import log_lines
+from uscl.sweep.plan import SweepPlan, survey
+
+PLAIN_EVERY_S = 15.0
+"""Without a terminal: seconds between two lines about stages under way."""
+_BAR_CELLS = 16
+_SHOWN_TRIALS = 24
+
+
+class SweepView(logging.Handler):
+    """Shows a sweep; also takes warnings of `logging` as its lines, so that they do not tear the picture."""
+
+    def __init__(self, plan: SweepPlan, console: Console, *, live: bool = True) -> None:
+        """Starts the live picture where the console is a terminal, unless `live` is False."""
+        super().__init__(logging.WARNING)
+        self._board = Board(plan.cells, survey(plan.cells, plan.store_root))
+        self._numbers = {planned.plan.cell: planned.plan.number for planned in plan.cells}
+        self._identity = plan.identity
+        self._console = console
+        self._guard = threading.RLock()
+        self._last_plain_s = 0.0
+        self._live: Live | None = None
+        if live and console.is_terminal:
+            self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=4)
+            self._live.start()
+
+    def on_event(self, event: SweepEvent) -> None:
+        """Take in an event; without a terminal, print what a reader of a log would want."""
+        with self._guard:
+            self._board.on_event(event)
+            line = self._line(event)
+        if line:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """A line above the picture."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A warning of ours."""
+        self.say(record.getMessage())
+
+    def close(self) -> None:
+        """Leave the last picture on the screen. A second call does nothing."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+        super().close()
+
+    def _line(self, happened: SweepEvent) -> str:
+        event, number = happened.event, self._numbers[happened.cell]
+        if isinstance(event, Failed):
+            return f"trial {number} | failed ({event.failure}) | {event.message.splitlines()[0][:300]}"
+        if isinstance(event, CellFinished) and event.result.outcome is Outcome.DIVERGED:
+            return f"trial {number} | diverged: a result, shown as such in the table"
+        if self._live is not None:
+            return ""
+        if isinstance(event, Progress):
+            if happened.time_s - self._last_plain_s < PLAIN_EVERY_S:
+                return ""
+            self._last_plain_s = happened.time_s
+        if isinstance(event, (Progress, StagePublished)):
+            return log_lines(event, number=number)[-1]
+        if isinstance(event, CellFinished):
+            self._last_plain_s = happened.time_s
+            return f"{log_lines(event, number=number)[-1]} | {self._summary()}"
+        return ""
+
+    def _summary(self) -> str:
+        counts = self._board.counts()
+        left = self._board.seconds_left()
+        parts = [f"{counts['finished']}/{sum(counts.values())} cells finished"]
+        parts += [f"{counts[state]} {state}" for state in ("running", "waiting", "failed") if counts[state]]
+        return ", ".join(parts) + (f", about {duration(left)} left" if left else "")
+
+    # ---- the picture
+
+    def _picture(self) -> Group:
+        with self._guard:
+            running = sorted(self._board.running.values(), key=lambda trial: trial.number)
+            head = Text(f"{self._identity}: {self._summary()}", style="bold")
+            return Group(head, self._stages(), _trials(running, self._board.frames_per_s()))
+
+    def _stages(self) -> Text:
+        parts = []
+        for tally in self._board.tallies():
+            shared = f" for {tally.uses} cells" if tally.kind != "evaluate" and tally.uses > tally.total else ""
+            parts.append(f"{tally.kind} {tally.done}/{tally.total}{shared}")
+        return Text("stages: " + ", ".join(parts), style="dim")
+
+
+def _trials(running: list[Running], frames_per_s: float) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=bool(running))
+    for name in ("trial", "cell", "where", "stage", "", "loss", f"{frames_per_s:.0f} frames/s"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", justify="right" if name == "loss" else "left")
+    for trial in running[:_SHOWN_TRIALS]:
+        loss = "" if trial.loss is None else f"{trial.loss:.3g}"
+        speed = f"{trial.frames_per_s:.0f}" if trial.frames_per_s else ""
+        table.add_row(
+            str(trial.number), trial.label, trial.node, trial.stage, bar(trial.step, trial.steps), loss, speed
+        )
+    if len(running) > _SHOWN_TRIALS:
+        table.add_row("", f"and {len(running) - _SHOWN_TRIALS} more")
+    return table
+
+
+def bar(step: int, steps: int) -> str:
+    """`########-------- 500/1000`; empty before the first step."""
+    if not steps:
+        return ""
+    full = round(_BAR_CELLS * min(step, steps) / steps)
+    return "#" * full + "-" * (_BAR_CELLS - full) + f" {step}/{steps}"
