@@ -1,15 +1,15 @@
-"""StageStore in one process: publish, read, torn stages, resume points, namespaces."""
+"""StageStore in one process: publish, read, torn stages, namespaces."""
 
 import logging
 import math
 
 import pytest
+from store_damage import DAMAGES, REF
 
 from uscl.errors import StoreError
 from uscl.records import Outcome, ParentRef, StageManifest, StageRef
-from uscl.store.stages import ProgressPoint, StageStore, TornStage, new_attempt
+from uscl.store.stages import StageStore, TornStage, new_attempt
 
-REF = StageRef("encoder", "ab" * 32)
 WEIGHTS = bytes(range(256)) * 40
 
 
@@ -146,15 +146,6 @@ def test_attempts_are_unique_and_sort_by_time():
 # ---- torn stages (T8)
 
 
-DAMAGES = {
-    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "empty": lambda path: path.write_bytes(b""),
-    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
-    "flipped": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
-    "missing": lambda path: path.unlink(),
-}
-
-
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_file_that_does_not_match_is_never_read(tmp_path, caplog, damage):
     store = StageStore(tmp_path)
@@ -245,85 +236,6 @@ def test_a_torn_manifest_in_the_way_does_not_stop_the_publisher(tmp_path, monkey
     monkeypatch.setattr(type(store._files), "link_first", beaten)
     assert publish(store).attempt == "one"
     assert store.read(REF, "weights.safetensors") == WEIGHTS
-
-
-# ---- resume points (T7)
-
-
-def save(store, step, attempt="one"):
-    files = {"model.safetensors": b"model %d of " % step + attempt.encode(), "state.json": b"{}"}
-    store.save_progress(REF, attempt=attempt, step=step, files=files)
-    return ProgressPoint(step, attempt, files)
-
-
-def point_folder(store, step, attempt="one"):
-    return store.root / "stages" / "encoder" / REF.key / "progress" / attempt / f"{step:012d}"
-
-
-def test_the_newest_two_of_each_attempt_are_kept(tmp_path):
-    store = StageStore(tmp_path)
-    for step in (5, 10, 100, 1000):
-        last = save(store, step)
-    save(store, 7, attempt="two")
-    assert store.load_progress(REF) == last
-    assert [path.name for path in sorted(point_folder(store, 0).parent.iterdir())] == ["000000000100", "000000001000"]
-    assert point_folder(store, 7, "two").is_dir()
-    assert not store.has(REF)
-
-
-def test_the_furthest_point_of_any_attempt_is_found(tmp_path):
-    store = StageStore(tmp_path)
-    further = save(store, 30, attempt="one")
-    save(store, 20, attempt="two")
-    assert store.load_progress(REF) == further
-    store.clear_progress(REF, attempt="one")
-    assert store.load_progress(REF).attempt == "two"
-    store.clear_progress(REF, attempt="two")
-    store.clear_progress(REF, attempt="two")
-    assert store.load_progress(REF) is None
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "state.json", "progress.json"])
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_torn_resume_point_falls_back_to_the_previous_one(tmp_path, caplog, damage, name):
-    store = StageStore(tmp_path)
-    previous = save(store, 10)
-    save(store, 20)
-    DAMAGES[damage](point_folder(store, 20) / name)
-    assert store.load_progress(REF) == previous
-    # without its listing a point was never finished: nothing to report
-    expected = [] if (name, damage) == ("progress.json", "missing") else [logging.WARNING]
-    assert [record.levelno for record in caplog.records] == expected
-    assert save(store, 30) == store.load_progress(REF)
-
-
-def test_a_listing_cut_at_every_byte_falls_back(tmp_path):
-    store = StageStore(tmp_path)
-    previous = save(store, 10)
-    latest = save(store, 20)
-    path = point_folder(store, 20) / "progress.json"
-    whole = path.read_bytes()
-    for cut in range(len(whole)):
-        path.write_bytes(whole[:cut])
-        assert store.load_progress(REF) == previous, cut
-    path.write_bytes(whole)
-    assert store.load_progress(REF) == latest
-
-
-def test_a_listing_with_stray_names_is_not_followed(tmp_path):
-    store = StageStore(tmp_path)
-    save(store, 10)
-    path = point_folder(store, 10) / "progress.json"
-    path.write_text(path.read_text().replace("state.json", "../state.json"))
-    (path.parent / "state.json").rename(path.parent.parent / "state.json")
-    assert store.load_progress(REF) is None
-
-
-def test_saving_one_step_again_replaces_it(tmp_path):
-    store = StageStore(tmp_path)
-    save(store, 10)
-    store.save_progress(REF, attempt="one", step=10, files={"model.safetensors": b"again"})
-    assert store.load_progress(REF) == ProgressPoint(10, "one", {"model.safetensors": b"again"})
 
 
 # ---- namespaces and roots
