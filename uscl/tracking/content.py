@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -126,6 +126,17 @@ def cell_params(cell: CellPlan) -> dict[str, Any]:
     return {**method, **cell.axes, "cell": cell.cell[:10]}
 
 
+def number_tag(number: int) -> str:
+    """A cell's number as a tag that sorts as text; 0 is the sweep's own run."""
+    return f"{number:04d}"
+
+
+def varying(cells: Sequence[CellPlan]) -> list[str]:
+    """The axes that have more than one value in the sweep, in the order of the cells' own."""
+    axes = dict.fromkeys(name for cell in cells for name in cell.axes)
+    return [name for name in axes if len({text_of(cell.axes.get(name, "")) for cell in cells}) > 1]
+
+
 def measurements(store: StageStore, cell: CellPlan, stage: str, manifest: StageManifest | None) -> list[Measurement]:
     """All that is durable of one stage: its curve, and once published its final values at step 0.
 
@@ -183,7 +194,7 @@ def _tags(
     return {
         "uscl.sweep": identity,
         "uscl.cell": cell.cell,
-        "uscl.number": str(cell.number),
+        "uscl.number": number_tag(cell.number),
         "uscl.attempts": str(len(history.attempts)),
         "uscl.flags": " ".join(flags),
         "uscl.failure": clipped(history.failure, TAG_CHARACTERS),

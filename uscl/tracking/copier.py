@@ -18,19 +18,22 @@ from uscl.tracking.content import (
     TAG_CHARACTERS,
     CellHistory,
     RunContent,
-    cell_params,
     clipped,
     config_yaml,
     manifests_of,
     measurements,
+    number_tag,
     outcome_of,
     run_content,
     stages_json,
+    varying,
 )
 from uscl.tracking.location import Location
 
 VIEW = "uscl"
 """Key of the saved view of an experiment: `#/experiments/<id>/runs?viewStateShareKey=uscl`."""
+FIXED_COLUMNS = {"attributes.`Run Name`": 380, "runDateAndNestInfo": 130, "duration": 80}
+"""Columns of MLflow's run table that are always there, by its own names, and their widths in px."""
 SHOWN_METRICS = ("test/dsc", "val/dsc", "test/delta_snr")
 
 log = logging.getLogger(__name__)
@@ -128,9 +131,11 @@ class Copier:
         if known.tags.get(FILES_TAG) == digest:
             return
         scoped = self._store.scoped(self._namespace_of(known))
-        images = {}
-        for name, (_, manifest) in overlays.items():
-            images[name] = scoped.read(manifest.ref, Path(name).name)
+        try:
+            images = {name: scoped.read(manifest.ref, Path(name).name) for name, (_, manifest) in overlays.items()}
+        except StoreError as error:
+            log.warning("mirror: run %s: %s", known.name, error)
+            return
         self._tracker.attach(known, {name: text.encode() for name, text in texts.items()} | images, digest)
 
     def _namespace_of(self, known: KnownRun) -> str:
@@ -156,6 +161,7 @@ class Copier:
             tags={
                 "uscl.parent": self._identity,
                 "uscl.sweep": self._identity,
+                "uscl.number": number_tag(0),
                 "uscl.cells": str(len(self._cells)),
                 "uscl.finished": str(finished),
                 "mlflow.note.content": clipped(table.get("table.md", ""), TAG_CHARACTERS),
@@ -166,12 +172,22 @@ class Copier:
         )
 
     def _view(self) -> str:
-        """The run table as it should open: the axes and the main results as columns, the parent unfolded."""
-        axes = dict.fromkeys(
-            name for cell in self._cells for name in cell_params(cell) if name not in ("cell", "method")
-        )
+        """The run table as it should open: sweep first, cells in their order, axes and main results as columns.
+
+        What MLflow's own "share" button keeps. Sorted by a tag, because only a table sorted by time folds the cells
+        away under the sweep's run.
+        """
         values = dict.fromkeys([*self._document.get("report", {}).get("values", ()), *SHOWN_METRICS])
-        columns = [f"params.`{name}`" for name in axes] + [f"metrics.`{name}`" for name in values]
-        unfolded = {self._parent.run_id: True} if self._parent else {}
-        # What MLflow's own "share" button keeps, as far as it differs from the defaults.
-        return json.dumps({"selectedColumns": columns, "runsExpanded": unfolded, "orderByKey": "attributes.start_time"})
+        # Results before axes: a run's name tells its axes already, and a narrow window shows the first columns.
+        shown = {f"metrics.`{name}`": name for name in values}
+        shown |= {f"params.`{name}`": name for name in varying(self._cells)}
+        widths = dict(FIXED_COLUMNS) | {column: 8 * len(name) + 30 for column, name in shown.items()}
+        return json.dumps(
+            {
+                "selectedColumns": list(shown),
+                "columnOrder": list(widths),
+                "columnWidths": widths,
+                "orderByKey": "tags.`uscl.number`",
+                "orderByAsc": True,
+            }
+        )

@@ -1,0 +1,176 @@
+"""`uscl ui` and `uscl sync`: the store's sweeps in MLflow's pages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import click
+
+from uscl.cli.options import store_option
+from uscl.errors import LeaseHeld, SpecError, StoreError, UsclError
+from uscl.report.render import table_files
+from uscl.spec.sweep import ReportSpec
+from uscl.store.stages import StageStore
+from uscl.store.sweeps import SweepFolder, list_sweeps
+from uscl.tracking.location import Location, find_location
+from uscl.tracking.mirror import Synced, sync
+
+HOST = "127.0.0.1"
+"""Loopback only: without a login, whoever reaches an MLflow server may delete (sweep-engine.md 4.4)."""
+START_S = 120.0
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
+
+@click.command("sync")
+@click.argument("sweep", required=False)
+@store_option
+def sync_command(sweep: str | None, store: Path) -> None:
+    """Rebuild MLflow's runs from the store, for SWEEP or for all sweeps."""
+    folders = _folders(store, sweep)
+    for folder in folders:
+        synced = _sync_unless_running(store, folder, must=sweep is not None)
+        if synced is not None:
+            click.echo(f"{folder.identity}: {synced.num_runs} runs in {synced.location.uri}")
+
+
+@click.command("ui")
+@click.argument("sweep", required=False)
+@store_option
+@click.option("--port", default=5000, show_default=True, help="Where to serve; a busy one is passed over.")
+def ui_command(sweep: str | None, store: Path, port: int) -> None:
+    """Copy what is new to MLflow, then serve its pages on this machine until Ctrl-C."""
+    synced: dict[str, Synced] = {}
+    for folder in _folders(store, sweep):
+        result = _sync_unless_running(store, folder, must=False)
+        if result is not None:
+            synced[folder.identity] = result
+    location = find_location(StageStore(store).root)
+    if location.database is None:
+        _print_links(location.uri, synced)
+        return
+    port = free_port(port)
+    with serving(location, port=port) as server:
+        _print_links(f"http://{HOST}:{port}", synced)
+        click.echo("Ctrl-C ends it.")
+        server.wait()
+
+
+def free_port(first: int) -> int:
+    """The first port from `first` on that nobody listens on. UsclError where a hundred are taken."""
+    for port in range(first, min(first + 100, 65536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise UsclError(f"ports {first} to {first + 99} are all taken; give another with --port")
+
+
+@contextmanager
+def serving(location: Location, *, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """An MLflow server with one worker on loopback, over the embedded database; ended on leaving.
+
+    Yields once it answers. UsclError where it does not within two minutes.
+    """
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", location.uri, "--host", HOST]
+    command += ["--port", str(port), "--workers", "1"]
+    if location.artifact_root is not None:
+        command += ["--default-artifact-root", location.artifact_root.as_uri()]
+    # A session of its own: a server has child processes, and all of them must end with this command.
+    with tempfile.TemporaryFile() as said:
+        server = subprocess.Popen(command, env=_QUIET | os.environ, stdout=said, stderr=said, start_new_session=True)
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            _await_answer(server, port, said)
+            yield server
+        except KeyboardInterrupt:
+            click.echo("stopped")
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            _end(server)
+
+
+def table_of(store: StageStore, folder: SweepFolder) -> Mapping[str, str]:
+    """`table.txt` and `table.md` of a sweep, by the `report:` block that its folder keeps."""
+    document = folder.read_sweep() or {}
+    return table_files(store, folder.read_cells(), ReportSpec(**document.get("report", {})))
+
+
+def _folders(store: Path, sweep: str | None) -> list[SweepFolder]:
+    folders = list(list_sweeps(store))
+    if sweep is None:
+        if not folders:
+            raise StoreError(f"{store.absolute()}: no sweep in this store yet; run one, or give another --store")
+        return folders
+    known = [folder for folder in folders if folder.identity == sweep]
+    if not known:
+        names = ", ".join(folder.identity for folder in folders) or "none"
+        raise SpecError(f"no sweep {sweep!r} in {store.absolute()}; it has: {names}")
+    return known
+
+
+def _sync_unless_running(store: Path, folder: SweepFolder, *, must: bool) -> Synced | None:
+    """Copy one sweep under its lease; a sweep under way copies itself, so it is passed over unless `must`."""
+    stages = StageStore(store)
+    try:
+        with folder.acquire_lease():
+            cells = folder.read_cells()
+            return sync(stages, folder.identity, cells=cells, table=lambda: table_of(stages, folder))
+    except LeaseHeld:
+        if must:
+            raise
+        click.echo(f"{folder.identity}: is running and copies itself", err=True)
+        return None
+
+
+def _print_links(address: str, synced: Mapping[str, Synced]) -> None:
+    click.echo(f"MLflow: {address}")
+    for identity, result in synced.items():
+        page = f"{address}/#/experiments/{result.experiment_id}/runs?viewStateShareKey=uscl"
+        click.echo(f"  {identity} ({result.num_runs} runs): {page}")
+
+
+def _await_answer(server: subprocess.Popen[bytes], port: int, said: IO[bytes]) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            said.seek(0)
+            lines = said.read().decode(errors="replace").strip().splitlines() or [f"exit code {server.returncode}"]
+            raise UsclError(f"the MLflow server ended at once: {lines[-1]}")
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise UsclError(f"the MLflow server does not answer on port {port} after {START_S:.0f} s")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Ask the server and its children to end; insist after ten seconds."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, how)
+            server.wait(10)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
