@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from uscl.cli.check import check, schema
+from uscl.errors import SpecError
+from uscl.records import Outcome, StageRef
+from uscl.store.stages import StageStore, new_attempt
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+SMALL = """\
+name: small
+recipe: demo
+data: phantom
+rows:
+  - {label: none, temporal.polarity: none}
+  - {label: near, temporal.polarity: positive, temporal.stage: decoder}
+grid:
+  temporal.window: [3, 4]
+"""
+
+
+def run_check(*arguments: object) -> Result:
+    return CliRunner().invoke(check, [str(argument) for argument in arguments])
+
+
+def cells_of(result: Result) -> list[dict]:
+    assert result.exception is None, result.output
+    return json.loads(result.output)
+
+
+def small(folder: Path, text: str = SMALL) -> Path:
+    path = folder / "small.yaml"
+    path.write_text(text)
+    return path
+
+
+def publish(store: Path, ref: StageRef) -> None:
+    StageStore(store).publish(
+        ref,
+        attempt=new_attempt(),
+        files={"weights.safetensors": b""},
+        outcome=Outcome.DONE,
+        inputs={},
+        parent=None,
+        metrics={},
+        flags=(),
+        provenance={},
+    )
+
+
+def test_temporal_as_json_has_30_cells_on_5_encoders_and_10_decoders(tmp_path: Path):
+    cells = cells_of(run_check(SWEEPS / "temporal.yaml", "--json", "--store", tmp_path / "runs"))
+    assert len(cells) == len({cell["cell"] for cell in cells}) == 30
+    for kind, number in (("encoder", 5), ("decoder", 10), ("finetune", 30)):
+        assert len({cell["stages"][kind]["key"] for cell in cells}) == number
+        assert sum(cell["reuse"][kind] == "new" for cell in cells) == number
+    first = cells[0]
+    assert first["settings"]["temporal.polarity"] == "none"
+    assert first["cell"] == first["stages"]["finetune"]["key"]
+    assert list(first["stages"]) == ["encoder", "decoder", "finetune", "evaluate/val", "evaluate/test"]
+    assert cells[1]["reuse"]["encoder"] == "cell 1"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_table_names_number_id_label_reuse_and_duplicates(tmp_path: Path):
+    path = small(tmp_path)
+    cells = cells_of(run_check(path, "--json", "--store", tmp_path / "runs"))
+    lines = run_check(path, "--store", tmp_path / "runs").output.splitlines()
+    assert lines[0].startswith(f"small: {path}, dataset ")
+    assert lines[1].split() == [
+        "cell",
+        "id",
+        "label",
+        "encoder",
+        "decoder",
+        "finetune",
+        "evaluate/val",
+        "evaluate/test",
+    ]
+    assert [line.split()[:2] for line in lines[2:5]] == [[str(c["number"]), c["cell"][:10]] for c in cells]
+    assert lines[3].split()[2:6] == ["near", "temporal.window=3", "cell", "1"]
+    assert lines[5] == "cell 2 (none temporal.window=4) is the same as cell 1: runs once"
+    assert lines[6] == "3 cells, 0 finished; to run: 1 x encoder, 3 x decoder, 3 x finetune, 6 x evaluate"
+    assert cells[0]["duplicates"] == [2]
+
+
+def test_what_the_store_holds_is_said(tmp_path: Path):
+    path, store = small(tmp_path), tmp_path / "runs"
+    first = cells_of(run_check(path, "--json", "--store", store))[0]
+    for ref in first["stages"].values():
+        publish(store, StageRef(**ref))
+    cells = cells_of(run_check(path, "--json", "--store", store))
+    assert set(cells[0]["reuse"].values()) == {"stored"}
+    assert cells[1]["reuse"]["encoder"] == "stored"
+    assert cells[1]["reuse"]["decoder"] == "new"
+    assert (
+        run_check(path, "--store", store).output.splitlines()[-1].startswith("3 cells, 1 finished; to run: 2 x decoder")
+    )
+
+
+def test_two_files_share_and_say_so(tmp_path: Path):
+    path = small(tmp_path)
+    other = tmp_path / "other.yaml"
+    other.write_text(SMALL.replace("name: small", "name: other"))
+    cells = cells_of(run_check(path, other, "--json", "--store", tmp_path / "runs"))
+    assert [cell["sweep"] for cell in cells] == ["small"] * 3 + ["other"] * 3
+    assert cells[3]["reuse"]["finetune"] == "cell 1 of small"
+
+
+def test_options_reach_the_sweep(tmp_path: Path):
+    arguments = ("--set", "finetune.steps=3", "--set", "temporal.window=[3]", "--name", "mine")
+    cells = cells_of(run_check(small(tmp_path), "--json", "--store", tmp_path / "runs", *arguments))
+    assert [cell["settings"]["finetune.steps"] for cell in cells] == [3, 3]
+    assert {cell["sweep"] for cell in cells} == {"mine"}
+
+
+def test_a_mistake_is_one_line_with_its_place(tmp_path: Path):
+    path = small(tmp_path, SMALL.replace("[3, 4]", "[3, four]"))
+    error = run_check(path, "--store", tmp_path / "runs").exception
+    assert isinstance(error, SpecError)
+    assert str(error) == f"{path}:8: temporal.window: expected a number, got 'four'"
+
+
+def test_schema_prints_json_and_markdown():
+    printed = CliRunner().invoke(schema, [])
+    assert json.loads(printed.output)["title"] == "uscl sweep file"
+    assert CliRunner().invoke(schema, ["--markdown"]).output.startswith("# Settings\n")
