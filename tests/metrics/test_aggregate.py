@@ -2,9 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from uscl.metrics.aggregate import aggregate
+from uscl.metrics.overlap import score_masks
+from uscl.metrics.snr import score_snr
 from uscl.records import CaseRow
 
 
@@ -65,3 +68,10 @@ def test_all_background_on_the_real_sets_presence_rates():
 
 def test_no_rows_give_no_measurements():
     assert aggregate([]) == {"n_cases": 0, "n_patients": 0}
+
+
+def test_everything_that_is_measured_is_aggregated_but_areas_and_plain_snr():
+    mask, image = np.ones((1, 3, 3), dtype=bool), np.arange(9).reshape(3, 3)
+    values = score_masks(mask, mask, ("a",))["a"] | score_snr(image, mask, mask, ("a",))["a"]
+    left_out = set(values) - set(aggregate([row("p", "1", **values)]))
+    assert left_out == {"truth_px", "predicted_px", "snr_truth", "snr_predicted"}

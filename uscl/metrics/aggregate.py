@@ -22,6 +22,7 @@ MEANS = (
     "miss_rate",
     "delta_snr",
     "delta_snr_present",
+    "delta_snr_present_db",
     "delta_snr_signed",
 )
 """Measurements that are averaged: over a patient's cases, then patients, then classes."""
