@@ -25,6 +25,9 @@ LABELS_FILE = "labels.parquet"
 MAX_CLASSES = 8
 """One bit plane per class in a uint8 image."""
 
+UNKNOWN_PATIENT = "unknown-"
+"""Starts the name of a patient that stands for nobody in particular: one per clip or case of unknown patient."""
+
 SPLIT_PARTS = ("train", "validation", "test")
 
 CLIP_SCHEMA = pa.schema(

@@ -307,9 +307,14 @@ def _check_classes(path: Path, classes: tuple[str, ...], contains: Mapping[str, 
             raise DataError(f"{path}: containment names {name!r}, which is no class; classes are {', '.join(classes)}")
 
 
-def _new_folder(path: Path) -> Path:
+def refuse_existing(path: Path) -> None:
+    """DataError where `path` exists: a dataset is never written over anything."""
     if path.exists():
         raise DataError(f"{path} exists already; remove it or choose another place for the dataset")
+
+
+def _new_folder(path: Path) -> Path:
+    refuse_existing(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         shutil.rmtree(aside, ignore_errors=True)

@@ -12,6 +12,7 @@ from uscl.data.ingest.dicom import DICOM_SUFFIXES, is_dicom, read_dicom
 from uscl.data.ingest.frames import DecodedClip
 from uscl.data.ingest.table import FileRow, FileTable, licence_text, source_list
 from uscl.data.ingest.video import VIDEO_SUFFIXES, read_video
+from uscl.data.schema import UNKNOWN_PATIENT
 from uscl.data.writer import DatasetWriter
 from uscl.errors import DataError
 
@@ -58,11 +59,15 @@ def import_clips(
         for file, decoded in _decode_all(files, size, bad, progress):
             clip = file_id(file.relative_to(folder))
             row = rows[file]
-            patient = row.patient or _pseudonym(pseudonyms, decoded.pseudonym_key) or row.group or f"unknown-{clip}"
+            patient = (
+                row.patient or _pseudonym(pseudonyms, decoded.pseudonym_key) or row.group or f"{UNKNOWN_PATIENT}{clip}"
+            )
             _add(writer, decoded, clip=clip, patient=patient, group=row.group)
             frames += len(decoded.frames)
             remarks.update(decoded.notes)
-            remarks["patient unknown: each such clip counts as a patient of its own"] += patient.startswith("unknown-")
+            remarks["patient unknown: each such clip counts as a patient of its own"] += patient.startswith(
+                UNKNOWN_PATIENT
+            )
         if bad and not (skip_unreadable and len(bad) < len(files)):
             raise DataError(_unreadable(bad))
     remarks.update({f"unreadable, skipped: {'; '.join(bad)}": len(bad)} if bad else {})

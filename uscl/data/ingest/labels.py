@@ -14,7 +14,8 @@ from uscl.data.ingest.copies import Likeness, Thumbnail, copies_to_exclude, find
 from uscl.data.ingest.frames import find_sector
 from uscl.data.ingest.masks import IMAGE_SUFFIXES, ClassMap, LabelledImage, read_grey, read_labelled_image
 from uscl.data.ingest.table import FileRow, FileTable, licence_text, source_list
-from uscl.data.writer import DatasetWriter
+from uscl.data.schema import UNKNOWN_PATIENT
+from uscl.data.writer import DatasetWriter, refuse_existing
 from uscl.errors import DataError
 
 MAX_BLACK_STILL = 2
@@ -54,6 +55,7 @@ def import_labels(
     as its copies, used in no split; copies and near views share a group, joined to the groups of `table`.
     DataError, naming the files, where a pair is incomplete, unreadable, of two sizes, or has an unnamed mask value.
     """
+    refuse_existing(out)  # before minutes of reading
     pairs = find_pairs(folder)
     rows = [table.row(pair.name) if table else FileRow() for pair in pairs]
     thumbnails = _survey(pairs, class_map, progress)
@@ -150,7 +152,7 @@ def _add(writer: DatasetWriter, pair: Pair, read: LabelledImage, *, row: FileRow
         read.grey,
         read.masks,
         case=pair.case,
-        patient=row.patient or f"unknown-{pair.case}",
+        patient=row.patient or f"{UNKNOWN_PATIENT}{pair.case}",
         group=group,
         known=read.known,
         sector=sector,

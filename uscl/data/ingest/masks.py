@@ -70,6 +70,8 @@ def parse_class_map(classes: str, contains: Sequence[str] = (), ignore: int | No
 
 def read_class_map(path: Path) -> ClassMap:
     """A YAML file with `classes: {1: nerve}`, `contains: {capsule: [cortex]}`, `ignore: 255`; the last two may lack."""
+    if not path.is_file():
+        raise DataError(f"what do mask values mean? give --classes 1=NAME,2=NAME or a file {path}")
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = {int(value): str(name) for value, name in document["classes"].items()}
