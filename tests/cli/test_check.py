@@ -66,6 +66,13 @@ def test_temporal_as_json_has_30_cells_on_5_encoders_and_10_decoders(tmp_path: P
     assert not (tmp_path / "runs").exists()
 
 
+def test_grid_collapses_what_means_the_same(tmp_path: Path):
+    cells = cells_of(run_check(SWEEPS / "grid.yaml", "--json", "--store", tmp_path / "runs"))
+    assert len(cells) + sum(len(cell["duplicates"]) for cell in cells) == 216
+    stages = [len({cell["stages"][kind]["key"] for cell in cells}) for kind in ("encoder", "decoder", "finetune")]
+    assert stages == [10, 28, 168]  # as the header of the file says
+
+
 def test_the_table_names_number_id_label_reuse_and_duplicates(tmp_path: Path):
     path = small(tmp_path)
     cells = cells_of(run_check(path, "--json", "--store", tmp_path / "runs"))

@@ -131,6 +131,7 @@ def test_identity_names_what_the_command_line_overrides(tmp_path: Path):
     assert identity(recipe="paper") == "small-paper"
     assert identity(data="runs/data/real") == "small-real"
     assert identity(data="runs/data/my set/") == "small-my-set"
+    assert identity(data="runs/data/real/.") == "small-real"
     assert identity(recipe="paper", data="/d/real") == "small-paper-real"
     assert identity(recipe="paper", name="other") == "other"
 

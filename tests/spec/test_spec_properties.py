@@ -15,7 +15,7 @@ from sweep_files import GOOD, load_text
 from uscl.errors import SpecError
 from uscl.spec.settings import trial_fields
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 NAMES = sorted(trial_fields())
 
 scalars = st.one_of(

@@ -105,9 +105,11 @@ class _Construction:
         self.num_nodes = 0
 
     def fail(self, node: yaml.Node, message: str) -> SpecError:
+        """An error at the line of a node, to be raised."""
         return SpecError(f"{self.source}:{node.start_mark.line + 1}: {message}")
 
     def located(self, node: yaml.Node, *, depth: int) -> Located:
+        """The value of a node and of all below it."""
         self.num_nodes += 1
         if depth > MAX_DEPTH or self.num_nodes > MAX_NODES:
             raise self.fail(node, "nested too deeply, or an alias (*name) that holds itself")

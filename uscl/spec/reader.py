@@ -7,6 +7,7 @@ or in the grid multiply; `--set NAME=[...]` multiplies too and replaces what the
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,7 +88,8 @@ def _identity(document: Document, *, recipe: str, data: str) -> str:
     written = document.text("recipe") or ""
     parts = [_name(document)]
     parts += [recipe] if recipe != Path(written).name.removesuffix(".yaml") else []
-    parts += [Path(data).name] if data != document.text("data") else []
+    folder = Path(os.path.abspath(data)).name or "root"  # noqa: PTH100  resolve() would follow links to another name
+    parts += [folder] if data != document.text("data") else []
     return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "-", part) for part in parts)
 
 
