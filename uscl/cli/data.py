@@ -41,7 +41,7 @@ def _import_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def data() -> None:
-    """Make, join and look at datasets."""
+    """Make, import and look at datasets."""
 
 
 @data.group(name="import")
