@@ -24,8 +24,9 @@ from uscl.report.render import table_files
 from uscl.spec.sweep import ReportSpec
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder, list_sweeps
+from uscl.tracking import mirror
 from uscl.tracking.location import Location, find_location
-from uscl.tracking.mirror import Synced, sync
+from uscl.tracking.mirror import Synced
 
 HOST = "127.0.0.1"
 """Loopback only: without a login, whoever reaches an MLflow server may delete (sweep-engine.md 4.4)."""
@@ -36,8 +37,11 @@ _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SE
 @click.command("sync")
 @click.argument("sweep", required=False)
 @store_option
-def sync_command(sweep: str | None, store: Path) -> None:
-    """Rebuild MLflow's runs from the store, for SWEEP or for all sweeps."""
+def sync(sweep: str | None, store: Path) -> None:
+    """Bring MLflow up to date with the store.
+
+    For SWEEP, or for every sweep of the store; an empty MLflow is filled.
+    """
     folders = _folders(store, sweep)
     for folder in folders:
         synced = _sync_unless_running(store, folder, must=sweep is not None)
@@ -49,8 +53,11 @@ def sync_command(sweep: str | None, store: Path) -> None:
 @click.argument("sweep", required=False)
 @store_option
 @click.option("--port", default=5000, show_default=True, help="Where to serve; a busy one is passed over.")
-def ui_command(sweep: str | None, store: Path, port: int) -> None:
-    """Copy what is new to MLflow, then serve its pages on this machine until Ctrl-C."""
+def ui(sweep: str | None, store: Path, port: int) -> None:
+    """Bring MLflow up to date, then serve its pages.
+
+    On this machine only (127.0.0.1), until Ctrl-C. With MLFLOW_TRACKING_URI set, prints where the pages are.
+    """
     synced: dict[str, Synced] = {}
     for folder in _folders(store, sweep):
         result = _sync_unless_running(store, folder, must=False)
@@ -129,7 +136,7 @@ def _sync_unless_running(store: Path, folder: SweepFolder, *, must: bool) -> Syn
     try:
         with folder.acquire_lease():
             cells = folder.read_cells()
-            return sync(stages, folder.identity, cells=cells, table=lambda: table_of(stages, folder))
+            return mirror.sync(stages, folder.identity, cells=cells, table=lambda: table_of(stages, folder))
     except LeaseHeld:
         if must:
             raise

@@ -14,7 +14,8 @@ EMPTY_RULES = {
     "dsc_gt_present": "only cases where the class is present (gt_present_only): false positives elsewhere do not count",
     "delta_snr": "the SNR of an empty mask is 0, so both empty adds 0; an error in log10 units, lower is better",
     "delta_snr_present": "only where both masks are non-empty; an error in log10 units, lower is better",
-    "hd95": "a missed or invented region counts as the image diagonal; both empty is left out",
+    "hd95": "px; a missed or invented region counts as the image diagonal; both empty is left out",
+    "hd95_nan_drop": "px; only where both masks are non-empty, so it falls as less is found",
 }
 """How each measurement treats empty masks (science.md 7)."""
 

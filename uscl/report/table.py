@@ -23,7 +23,7 @@ NOT_APPLICABLE = "-"
 COLLAPSED, DIVERGED, PARTIAL = "*", "!", "?"
 """Marks beside a mean: a collapsed pretraining is in it; a diverged cell, or one not finished yet, is not."""
 
-LOWER_IS_BETTER = ("delta_snr", "hd95", "loss", "miss_rate")
+LOWER_IS_BETTER = ("delta_snr", "hd95", "loss", "miss", "false_alarm")
 """Beginnings of the measurements that are errors (science.md 7.2, 7.4)."""
 
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import yaml
@@ -65,16 +66,26 @@ class RunContent:
 def event_of(document: Mapping[str, Any]) -> SweepEvent:
     """A record of events.jsonl as an event, its fields nested or side by side. KeyError or TypeError if it is none."""
     names = ("time_s", "cell", "attempt", "node")
+    beside = (*names, "log_tail")
     nested = document["event"]
-    event = nested if isinstance(nested, Mapping) else {k: v for k, v in document.items() if k not in names}
+    event = nested if isinstance(nested, Mapping) else {k: v for k, v in document.items() if k not in beside}
     return SweepEvent(**{name: document[name] for name in names}, event=event_from_json(event))
+
+
+def begun_s(event: SweepEvent) -> float:
+    """When the event's attempt began (Unix time): its name says it, since events.jsonl keeps no progress."""
+    stamp = event.attempt.split("-")[0]
+    try:
+        return min(datetime.strptime(stamp, "%Y%m%dT%H%M%S.%f%z").timestamp(), event.time_s)
+    except ValueError:
+        return event.time_s
 
 
 def after(history: CellHistory, event: SweepEvent) -> CellHistory:
     """The history with one event more."""
     states: dict[type, str] = {CellFinished: "finished", Drained: "drained", Failed: "failed"}
     return CellHistory(
-        first_s=event.time_s if math.isnan(history.first_s) else history.first_s,
+        first_s=begun_s(event) if math.isnan(history.first_s) else history.first_s,
         last_s=event.time_s,
         attempts=history.attempts | {event.attempt},
         state=states.get(type(event.event), "running"),
