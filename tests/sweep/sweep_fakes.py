@@ -167,6 +167,7 @@ def run_trial(spec, store, *, dataset, device, attempt, stop_requested, present,
             return
         if ref.kind != "evaluate":
             parent = ParentRef(ref.kind, ref.key, manifest.attempt, manifest.files["weights.safetensors"])
+    script.reach("after the last stage")
     metrics = {key: v for n in ("val", "test") for key, v in pausing.manifest(stages[f"evaluate/{n}"]).metrics.items()}
     yield CellFinished(CellResult(stages["finetune"].key, Outcome.DONE, metrics))
 

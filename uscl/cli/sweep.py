@@ -123,7 +123,8 @@ def _print_end(plan: SweepPlan, outcome: SweepOutcome, console: Console, *, ran:
     trained = ", ".join(f"{count} {kind}" for kind, count in outcome.trained.items()) or "no stage"
     console.print(
         f"{plan.identity}: {len(outcome.finished)}/{len(plan.cells)} cells finished; "
-        f"trained {trained} in {duration(outcome.seconds)}"
+        f"trained {trained} in {duration(outcome.seconds)}",
+        soft_wrap=True,
     )
     numbers = {planned.plan.cell: planned.plan.number for planned in plan.cells}
     for cell, failed in outcome.failed.items():
@@ -204,7 +205,8 @@ def trial(
 def _trial_code(event: TrialEvent | None, signal_code: int) -> int:
     if isinstance(event, CellFinished):
         for name, value in event.result.metrics.items():
-            click.echo(f"{name} {value:.4f}")
+            if name.split("/")[1:2] in (["dsc"], ["delta_snr"]):
+                click.echo(f"{name} {value:.4f}")
         if event.result.outcome is Outcome.DIVERGED:
             click.echo("diverged: a result, not an error")
         return 0

@@ -38,6 +38,9 @@ RUNNING, DRAINING = b"running\n", b"draining\n"
 """What a session file says. It is appended to, not replaced: NFS shows a reader that opens the file what its
 writer has closed, while an absent or renamed file may stay cached for a minute."""
 
+SHOWN_METRICS = ("val/dsc", "test/dsc", "test/delta_snr")
+"""Of a finished cell, in its log."""
+
 _MESSAGE_CHARS, _TRACEBACK_CHARS = 2_000, 20_000
 LAST_EVENTS = (CellFinished, Drained, Failed)
 
@@ -203,8 +206,9 @@ def _said(event: TrialEvent) -> str:
         case Drained():
             return f"{event.kind} | stopped at step {event.step}, progress saved"
         case CellFinished():
-            shown = [f"{name} {value:.3f}" for name, value in event.result.metrics.items() if name.count("/") == 1]
-            return " | ".join(["finished", str(event.result.outcome), *shown[:4]])
+            metrics = event.result.metrics
+            shown = [f"{name} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics]
+            return " | ".join(["finished", str(event.result.outcome), *shown])
         case Failed():
             return f"failed ({event.failure}) | {event.message}"
 

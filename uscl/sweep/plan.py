@@ -97,12 +97,11 @@ def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
 
 
 def _plan_cell(cell: Cell, index: DatasetIndex, *, share: bool) -> PlannedCell:
-    where = f"cell {cell.number} ({cell.label})"
     try:
         links = chain(cell.spec, index)
-        _check_against_data(cell.spec, links, index)
     except (SpecError, DataError) as error:
-        raise type(error)(f"{where}: {error}") from error
+        raise type(error)(f"cell {cell.number} ({cell.label}): {error}") from error
+    _check_against_data(cell, links, index)
     plan = CellPlan(
         number=cell.number,
         cell=links.cell,
@@ -127,27 +126,28 @@ def _duplicate(planned: PlannedCell, first: PlannedCell) -> Duplicate:
 # ---- settings that only the data can refuse
 
 
-def _check_against_data(spec: TrialSpec, links: Chain, index: DatasetIndex) -> None:
+def _check_against_data(cell: Cell, links: Chain, index: DatasetIndex) -> None:
+    spec = cell.spec
     if spec.image.size > index.size:
-        raise SpecError(
-            f"image.size: {spec.image.size} is larger than the {index.size} px frames of dataset '{index.name}'; "
-            f"set at most {index.size}, or make the dataset larger"
+        raise cell.error(
+            "image.size",
+            f"{spec.image.size} is larger than the {index.size} px frames of dataset '{index.name}'; "
+            f"set at most {index.size}, or make the dataset larger",
         )
     if spec.method == "contrastive" and spec.temporal.polarity != "none":
         read = set(links.stage("encoder").data.clips)
-        _check_window(spec, [clip for clip in index.clips if clip.clip in read])
+        _check_window(cell, [clip for clip in index.clips if clip.clip in read])
 
 
-def _check_window(spec: TrialSpec, clips: Sequence[ClipEntry]) -> None:
-    unit, window = spec.temporal.unit, spec.temporal.window
+def _check_window(cell: Cell, clips: Sequence[ClipEntry]) -> None:
+    unit, window = cell.spec.temporal.unit, cell.spec.temporal.window
     timeless = next((clip.clip for clip in clips if not clip.has_times), None)
     if unit == "ms" and timeless is not None:
         raise DataError(f"clip {timeless} has no frame times; temporal.unit: ms needs them (column time_ms)")
     longest = max((_extent(clip, unit) for clip in clips), default=0.0)
     if window > longest:
-        raise SpecError(
-            f"temporal.window: {window:g} {unit} is longer than every clip; the longest spans {longest:g} {unit}"
-        )
+        said = f"{window:g} {unit} is longer than every clip; the longest spans {longest:g} {unit}"
+        raise cell.error("temporal.window", said)
 
 
 def _extent(clip: ClipEntry, unit: str) -> float:

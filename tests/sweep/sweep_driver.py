@@ -1,0 +1,69 @@
+"""A driver in a process of its own, over the fake plan: `python sweep_driver.py ROOT OPTIONS-AS-JSON`.
+
+Prints the outcome as JSON on the last line. It is what the slow tests start, signal and kill.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from sweep_fakes import NAME, fake_plan, grid_specs
+
+from uscl.records import Progress
+from uscl.sweep import runner
+
+
+class Said:
+    """A sink that prints a line per event, and can be told to raise at each."""
+
+    def __init__(self, broken):
+        self.broken = broken
+
+    def on_event(self, event):
+        if not isinstance(event.event, Progress):
+            print("event", type(event.event).__name__, flush=True)
+        if self.broken:
+            raise RuntimeError("sink is broken")
+
+    def close(self):
+        if self.broken:
+            raise RuntimeError("sink is broken")
+
+
+def sinks(plan, options):
+    """The printing sink and, where asked for, the MLflow mirror."""
+    found = [Said(options.get("broken", False))]
+    if options.get("mirror"):
+        from uscl.store.stages import StageStore
+        from uscl.tracking.mirror import Mirror
+
+        cells = [planned.plan for planned in plan.cells]
+        found.append(Mirror(StageStore(plan.store_root), plan.identity, cells=cells, every_s=0.2))
+    return found
+
+
+def main():
+    """Run the sweep as told."""
+    root, options = Path(sys.argv[1]), json.loads(sys.argv[2])
+    logging.basicConfig(level=logging.WARNING)
+    runner.have_data = lambda plan, say: None
+    plan = fake_plan(root, grid_specs(**options.get("grid", {})), **options.get("script", {}))
+    print("planned", flush=True)
+    outcome = runner.run_sweep(
+        plan,
+        lambda: sinks(plan, options),
+        options=runner.RunOptions(workers=options.get("workers", 2), run_trial=NAME),
+        say=lambda line: print("say", line, flush=True),
+    )
+    said = {
+        "finished": len(outcome.finished), "held": len(outcome.held), "left": len(outcome.left),
+        "failed": {cell: failed.failure for cell, failed in outcome.failed.items()},
+        "trained": dict(outcome.trained), "exit_code": outcome.exit_code, "hard": outcome.hard,
+        "ray": "ray" in sys.modules, "torch": "torch" in sys.modules,
+    }  # fmt: skip
+    print(json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    main()

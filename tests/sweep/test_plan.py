@@ -1,0 +1,136 @@
+"""Plans of real sweep files over the phantom's index: nothing is built, nothing trained."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from uscl.errors import DataError, SpecError
+from uscl.records import Outcome
+from uscl.spec.reader import load_sweep
+from uscl.sweep.plan import cell_store, outlook, plan_sweep, queue_cells, sharing, survey, to_do
+
+ROOT = Path(__file__).parents[2]
+
+
+def plan_of(tmp_path, text="", *, sets=(), **options):
+    """The plan of a small file; `text` replaces its rows and grid."""
+    body = text or "grid: {labels.fraction: [0.5, 1.0]}\n"
+    (tmp_path / "x.yaml").write_text(f"name: x\nrecipe: demo\ndata: phantom\n{body}")
+    return plan_sweep(load_sweep(tmp_path / "x.yaml", sets=sets), store_root=tmp_path / "store", **options)
+
+
+def publish(plan, planned, name, outcome=Outcome.DONE, seconds=2.0):
+    """An empty output of one stage of one cell."""
+    cell_store(plan.store_root, planned.plan).publish(
+        planned.plan.stages[name], attempt="a", files={}, outcome=outcome, inputs={}, parent=None, metrics={},
+        flags=(), provenance={"seconds": seconds},
+    )  # fmt: skip
+
+
+def test_the_shipped_temporal_sweep_is_30_cells_over_5_encoders_and_10_decoders(tmp_path):
+    plan = plan_sweep(load_sweep(ROOT / "sweeps" / "temporal.yaml"), store_root=tmp_path)
+    assert [planned.plan.number for planned in plan.cells] == list(range(1, 31)) and not plan.duplicates
+    distinct = {ref for planned in plan.cells for ref in planned.plan.stages.values()}
+    assert Counter(ref.kind for ref in distinct) == {"encoder": 5, "decoder": 10, "finetune": 30, "evaluate": 60}
+    assert plan.dataset_path == tmp_path / "data" / f"phantom-{plan.dataset_fingerprint[:10]}"
+    assert not plan.dataset_path.exists()
+    assert plan.cell(plan.cells[3].plan.cell) is plan.cells[3]
+
+
+def test_cells_that_are_one_experiment_are_named_and_run_once(tmp_path):
+    rows = "rows: [{finetune.lr: 1e-3}, {finetune.lr: 0.001}, {temporal.polarity: none, temporal.window: 9}]\n"
+    plan = plan_of(tmp_path, f"fixed: {{finetune.lr: 0.001}}\n{rows}")
+    assert [planned.plan.number for planned in plan.cells] == [1]
+    assert [(twin.number, twin.same_as) for twin in plan.duplicates] == [(2, 1), (3, 1)]
+
+
+def test_one_network_scored_in_two_ways_is_refused(tmp_path):
+    with pytest.raises(
+        SpecError, match=r"cells 1 and 2 are one fine-tuned network scored in two ways \(evaluate\.\*\)"
+    ):
+        plan_of(tmp_path, "grid: {evaluate.tta: [none, flip]}\n")
+
+
+def test_a_window_longer_than_every_clip_is_refused_with_file_and_line(tmp_path):
+    with pytest.raises(SpecError) as refused:
+        plan_of(tmp_path, "rows:\n  - {temporal.polarity: positive, temporal.window: 32}\n")
+    assert str(refused.value) == (
+        f"{tmp_path}/x.yaml:5: temporal.window: 32 frames is longer than every clip; the longest spans 31 frames"
+    )
+    plan_of(tmp_path, "rows: [{temporal.polarity: positive, temporal.window: 31}]\n")
+    plan_of(tmp_path, "rows: [{temporal.polarity: none, temporal.window: 99}]\n")
+
+
+def test_windows_in_milliseconds_and_fractions(tmp_path):
+    row = "rows: [{{temporal.polarity: positive, temporal.unit: {}, temporal.window: {}}}]\n"
+    plan_of(tmp_path, row.format("ms", 1000))
+    with pytest.raises(SpecError, match="2000 ms is longer than every clip; the longest spans 1240 ms"):
+        plan_of(tmp_path, row.format("ms", 2000))
+    with pytest.raises(SpecError, match=r"0\.98 fraction is longer than every clip; the longest spans 0\.96875"):
+        plan_of(tmp_path, row.format("fraction", 0.98))
+
+
+def test_an_image_larger_than_the_datasets_is_refused(tmp_path):
+    with pytest.raises(SpecError, match=r"--set image\.size=128: 128 is larger than the 64 px frames of dataset"):
+        plan_of(tmp_path, sets=["image.size=128"])
+
+
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
+    plan_of(tmp_path)
+    spec = load_sweep(tmp_path / "x.yaml", data=str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="nowhere"):
+        plan_sweep(spec, store_root=tmp_path / "store")
+
+
+def test_outlook_searches_from_the_end_of_the_chain(tmp_path):
+    plan = plan_of(tmp_path)
+    first, second = plan.cells
+    assert [cell.missing for cell in to_do(plan)] == [tuple(first.plan.stages)] * 2
+    publish(plan, first, "finetune")
+    found = survey(plan.cells, plan.store_root)
+    assert outlook(first.plan, found).missing == ("evaluate/val", "evaluate/test")
+    assert outlook(second.plan, found).missing == tuple(second.plan.stages)
+    publish(plan, first, "evaluate/val")
+    publish(plan, first, "evaluate/test")
+    assert [cell.finished for cell in to_do(plan)] == [True, False]
+
+
+def test_a_diverged_encoder_finishes_every_cell_above_it(tmp_path):
+    plan = plan_of(tmp_path)
+    publish(plan, plan.cells[0], "encoder", Outcome.DIVERGED)
+    assert [cell.finished for cell in to_do(plan)] == [True, True]
+
+
+def test_unshared_cells_have_stages_of_their_own(tmp_path):
+    plan = plan_of(tmp_path, share=False)
+    publish(plan, plan.cells[0], "encoder")
+    assert ["encoder" in cell.missing for cell in to_do(plan)] == [False, True]
+    assert sharing(plan).saved_runs == 0
+
+
+def test_sharing_counts_runs_and_seconds_that_were_not_needed(tmp_path):
+    plan = plan_of(tmp_path)
+    publish(plan, plan.cells[0], "encoder", seconds=7.0)
+    saved = sharing(plan)
+    assert (saved.distinct, saved.saved_runs, saved.saved_seconds) == ({"encoder": 1}, 1, 7.0)
+
+
+def test_seed_blocks_are_numbered_as_they_occur(tmp_path):
+    plan = plan_of(tmp_path, "grid: {labels.fraction: [0.5, 1.0], seed: [4, 2]}\n")
+    assert [cell.block for cell in queue_cells(plan.cells)] == [0, 1, 0, 1]
+
+
+def test_planning_imports_neither_torch_nor_ray_nor_mlflow(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from uscl.spec.reader import load_sweep;"
+        "from uscl.sweep.plan import plan_sweep; from uscl.sweep import runner;"
+        f"spec = load_sweep(Path({str(ROOT / 'sweeps' / 'temporal.yaml')!r}));"
+        f"plan = plan_sweep(spec, store_root={str(tmp_path)!r});"
+        "assert len(runner.unfinished(plan)) == 30;"
+        "print([name for name in ('torch', 'ray', 'mlflow', 'optuna') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
