@@ -20,7 +20,7 @@ COPY_CORRELATION = 0.997
 COPY_MASK_DICE = 0.9
 """Neighbouring frames of a clip correlate as highly as copies do, but their masks move; a copy's do not."""
 NEAR_CORRELATION = 0.95
-_RECHECK_CORRELATION = 0.985
+_RECHECK_CORRELATION = 0.97
 """From here a pair is compared again at native size: a shift by part of a small pixel costs a copy up to .005."""
 _NATIVE_CROP_PX = 256
 _SPECTRUM_PX = 112
