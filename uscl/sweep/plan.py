@@ -6,6 +6,7 @@ or a GPU is asked for.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
 
     SpecError or DataError, naming cell and setting, where a cell is impossible on this dataset.
     """
-    store_root = Path(store_root).expanduser().absolute()
+    store_root = _absolute(store_root)
     dataset_path, index = _find_data(spec, store_root)
     cells: dict[str, PlannedCell] = {}
     duplicates = []
@@ -86,13 +87,18 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
     )
 
 
+def _absolute(path: str | Path) -> Path:
+    """Without `..`, and without following links: Ray changes a trial's working directory."""
+    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100
+
+
 def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
     if spec.data == "phantom":
         from uscl.data.phantom import phantom_index
 
         index = phantom_index(spec.phantom)
         return store_root / "data" / f"phantom-{index.fingerprint[:10]}", index
-    path = Path(spec.data).expanduser().absolute()
+    path = _absolute(spec.data)
     return path, open_dataset(path).index
 
 

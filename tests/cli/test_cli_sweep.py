@@ -1,0 +1,100 @@
+"""`uscl sweep`, `trial` and `logs` as far as they go without training anything."""
+
+import pytest
+from click.testing import CliRunner
+
+from uscl.cli.main import uscl
+from uscl.errors import LeaseHeld, SpecError, StoreError
+from uscl.records import Outcome
+from uscl.spec.reader import load_sweep
+from uscl.store.stages import StageStore
+from uscl.store.sweeps import SweepFolder
+from uscl.sweep.plan import plan_sweep
+
+TEXT = """\
+name: small
+recipe: demo
+data: phantom
+rows:
+  - {label: baseline, contrast.loss: infonce}
+  - {label: twin, contrast.loss: infonce}
+grid:
+  labels.fraction: [0.5, 1.0]
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with small.yaml, to work in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(TEXT)
+    return tmp_path
+
+
+def call(*arguments):
+    """Output of a command that ends well; errors are raised."""
+    result = CliRunner().invoke(uscl, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def finish(place, *, seconds=30.0):
+    """Publish every stage of small.yaml, as if it had run."""
+    plan = plan_sweep(load_sweep(place / "small.yaml"), store_root=place / "runs")
+    store = StageStore(place / "runs")
+    for planned in plan.cells:
+        for name, ref in planned.plan.stages.items():
+            metrics = {f"{name.split('/')[1]}/dsc": 0.625} if "/" in name else {}
+            store.publish(
+                ref, attempt="a", files={}, outcome=Outcome.DONE, inputs={}, parent=None, metrics=metrics, flags=(),
+                provenance={"seconds": seconds},
+            )  # fmt: skip
+    return plan
+
+
+def test_a_finished_sweep_says_so_and_prints_its_table(place):
+    finish(place)
+    said = call("sweep", "small.yaml")
+    assert "small: all 2 cells are finished; nothing to do\n" in said
+    assert "cell 3 (twin labels.fraction=0.5) is the same as cell 1: runs once" in said
+    assert "sharing saved 2 stage runs, 60 s of training" in said
+    assert "0.625" in said
+    assert "0.625" in (place / "runs" / "sweeps" / "small" / "report" / "table.md").read_text()
+    assert not (place / "runs" / "data").exists() and not (place / "runs" / "mlflow.db").exists()
+
+
+def test_a_sweep_held_by_another_driver_is_refused(place):
+    with SweepFolder(place / "runs", "small").acquire_lease(), pytest.raises(LeaseHeld):
+        CliRunner().invoke(uscl, ["sweep", "small.yaml"], catch_exceptions=False)
+
+
+def test_a_store_that_cannot_be_made_is_refused(place):
+    (place / "file").write_text("")
+    with pytest.raises(StoreError, match="file/runs"):
+        CliRunner().invoke(uscl, ["sweep", "small.yaml", "--store", "file/runs"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("command", [["sweep", "small.yaml"], ["trial", "small.yaml", "1"]])
+def test_bad_settings_end_before_anything_is_made(place, command):
+    with pytest.raises(SpecError, match=r"--set temporal\.windw"):
+        CliRunner().invoke(uscl, [*command, "--set", "temporal.windw=3"], catch_exceptions=False)
+    assert not (place / "runs").exists()
+
+
+def test_an_unknown_cell_of_a_trial(place):
+    with pytest.raises(SpecError, match="no cell '9'"):
+        CliRunner().invoke(uscl, ["trial", "small.yaml", "9"], catch_exceptions=False)
+
+
+def test_logs_by_number_by_id_and_by_file(place):
+    plan = finish(place)
+    folder = SweepFolder(place / "runs", "small")
+    folder.write_cells([planned.plan for planned in plan.cells])
+    cell = plan.cells[1].plan.cell
+    folder.log_path(cell, "20260101-a").write_text("first attempt\n")
+    folder.log_path(cell, "20260102-b").write_text("second attempt\n")
+    assert call("logs", "small", "2") == call("logs", "small", cell[:8]) == "second attempt\n"
+    assert call("logs", "small.yaml", "2", "--all") == "first attempt\nsecond attempt\n"
+    assert "has not been tried" in call("logs", "small", "1")
+    with pytest.raises(StoreError, match="no such sweep"):
+        CliRunner().invoke(uscl, ["logs", "smal", "2"], catch_exceptions=False)
