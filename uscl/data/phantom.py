@@ -29,7 +29,7 @@ from uscl.data.schema import CaseEntry, ClipEntry, DatasetIndex
 from uscl.data.writer import DatasetWriter, median_frame_time
 from uscl.spec.phantom import PhantomSpec
 
-PHANTOM_VERSION = 1
+PHANTOM_VERSION = 2
 """Part of the dataset's fingerprint: raised whenever a frame or mask would come out different."""
 
 TRUTH_FILE = "truth.parquet"

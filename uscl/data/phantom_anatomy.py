@@ -139,20 +139,19 @@ def make_patient(spec: PhantomSpec, number: int) -> Patient:
         pyramid=float(rng.uniform(0.72, 0.79)),
         wall_depth=float(rng.uniform(0.08, 0.15)),
         liver_tilt=float(rng.uniform(-0.4, 0.4) + 0.1 * far),
-        gain_db=float(rng.uniform(-5.0, 5.0)),
-        tgc_db=tuple(float(v) for v in rng.normal(0.0, 1.5, 5)),
-        dynamic_range_db=float(rng.uniform(48.0, 62.0)),
+        gain_db=float(rng.uniform(-9.0, 9.0)),
+        tgc_db=tuple(float(v) for v in rng.normal(0.0, 2.5, 5)),
+        dynamic_range_db=float(rng.uniform(48.0, 70.0)),
     )
 
 
 def _echo_levels(rng: np.random.Generator, difficulty: float) -> tuple[float, ...]:
-    """Echo power by Tissue, dB: brightest to darkest CEC, wall, fat, liver, cortex, medulla, fluid."""
+    """Echo power by Tissue, dB. The surroundings may be darker than the kidney, as bright as it, or brighter."""
     cortex = rng.uniform(-1.5, 1.5)
-    around = rng.uniform(2.5, 5.5) / difficulty
     levels = {
-        Tissue.FAT: cortex + around,
+        Tissue.FAT: cortex + rng.uniform(-2.0, 6.0),
         Tissue.WALL: cortex + rng.uniform(5.0, 8.0),
-        Tissue.LIVER: cortex + rng.uniform(0.6, 1.0) * around,
+        Tissue.LIVER: cortex + rng.uniform(-3.0, 5.0),
         Tissue.CORTEX: cortex,
         Tissue.MEDULLA: cortex - rng.uniform(5.5, 7.5) / difficulty,
         Tissue.CEC: cortex + rng.uniform(7.0, 10.0) / difficulty,
@@ -176,7 +175,7 @@ def make_acquisition(spec: PhantomSpec, patient: Patient, *, stream: int, number
         seed=(spec.seed, patient.number, 13, stream, number),
         present=present,
         view=view,
-        centre=(float(0.5 + rng.uniform(-0.055, 0.055)), float(0.54 + rng.uniform(-0.035, 0.05))),
+        centre=(float(0.5 + rng.uniform(-0.09, 0.09)), float(0.54 + rng.uniform(-0.05, 0.06))),
         axes=(float(across * rng.uniform(0.97, 1.03)), float(patient.thickness * rng.uniform(0.97, 1.03))),
         tilt=float((0.25 if transverse else 1.0) * patient.tilt + rng.uniform(-0.12, 0.12)),
         hilum=(float(rng.uniform(-0.05, 0.05)), float(rng.uniform(0.0, 0.07))),

@@ -21,7 +21,7 @@ CHUNK = 6144
 """Scatterers summed at once: arrays of this size stay in the processor's cache."""
 NOISE_DB = -27.0
 """Electronic noise, relative to unit echo power."""
-WHITE_DB = 20.0
+WHITE_DB = 22.0
 """Echo level drawn white at zero gain."""
 
 
