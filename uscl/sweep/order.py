@@ -138,6 +138,7 @@ def stop_flag(session_path: str) -> Callable[[], bool]:
     """Whether the attempt is to stop, by its session file; a file that has vanished means that the driver ended."""
 
     def stop_requested() -> bool:
+        """Read anew at each call."""
         try:
             return DRAINING in Path(session_path).read_bytes()
         except FileNotFoundError:

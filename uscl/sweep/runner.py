@@ -250,6 +250,7 @@ def _fit(dispatch: Dispatch, placement: Placement, *, session: Path, requests: S
     ended, errors = threading.Event(), []
 
     def fit() -> None:
+        """Body of the thread."""
         try:
             _tuner(dispatch, placement, scratch).fit()
         except BaseException as error:  # a SystemExit from inside Tune is an error here too

@@ -60,8 +60,11 @@ def _guarded(default: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     """Keep an exception in a hook from ending the experiment: it is kept, the sweep drains, `default` is returned."""
 
     def decorate(hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap one hook."""
+
         @functools.wraps(hook)
         def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+            """The hook, or `default`."""
             try:
                 return hook(self, *args, **kwargs)
             except Exception as error:

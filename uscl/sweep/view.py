@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from rich.console import Console, Group
+from rich.console import Console, Group, JustifyMethod
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +19,7 @@ PLAIN_EVERY_S = 15.0
 """Without a terminal: seconds between two lines about stages under way."""
 _BAR_CELLS = 16
 _SHOWN_TRIALS = 24
+_LABEL_CELLS, _OTHER_COLUMNS_CELLS = 12, 76
 
 
 class SweepView(logging.Handler):
@@ -93,7 +94,8 @@ class SweepView(logging.Handler):
         with self._guard:
             running = sorted(self._board.running.values(), key=lambda trial: trial.number)
             head = Text(f"{self._identity}: {self._summary()}", style="bold")
-            return Group(head, self._stages(), _trials(running, self._board.frames_per_s()))
+            trials = _trials(running, self._board.frames_per_s(), width=self._console.width)
+            return Group(head, self._stages(), trials)
 
     def _stages(self) -> Text:
         parts = []
@@ -103,10 +105,15 @@ class SweepView(logging.Handler):
         return Text("stages: " + ", ".join(parts), style="dim")
 
 
-def _trials(running: list[Running], frames_per_s: float) -> Table:
+def _trials(running: list[Running], frames_per_s: float, *, width: int) -> Table:
     table = Table(box=None, pad_edge=False, show_header=bool(running))
+    label_width = max(
+        _LABEL_CELLS, width - _OTHER_COLUMNS_CELLS - max((len(trial.node) for trial in running), default=0)
+    )
     for name in ("trial", "cell", "where", "stage", "", "loss", f"{frames_per_s:.0f} frames/s"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", justify="right" if name == "loss" else "left")
+        justify: JustifyMethod = "right" if name == "loss" else "left"
+        max_width = label_width if name == "cell" else None  # the one that gives way on a narrow terminal
+        table.add_column(name, no_wrap=True, overflow="ellipsis", justify=justify, max_width=max_width)
     for trial in running[:_SHOWN_TRIALS]:
         loss = "" if trial.loss is None else f"{trial.loss:.3g}"
         speed = f"{trial.frames_per_s:.0f}" if trial.frames_per_s else ""
