@@ -100,7 +100,6 @@ def test_live_mirror_and_sync_into_an_empty_mlflow_say_the_same(store, cells, em
     copy(store, cells, tracking_uri=f"sqlite:///{store.root}/other.db")
     live, rebuilt = described(store), described(store, "other.db")
     assert live == rebuilt
-    assert list(live) == ["0000", "0001", "0002", "0003", "0004"] or sorted(live) == sorted(rebuilt)
     assert {number: run["status"] for number, run in live.items()} == {
         "0000": "FAILED", "0001": "FINISHED", "0002": "FINISHED", "0003": "FAILED", "0004": "KILLED",
     }  # fmt: skip

@@ -120,7 +120,10 @@ def run_content(
     outcome = outcome_of(cell, manifests)
     if outcome is None and not history.state and "finetune" not in manifests:
         return None
-    status = "FINISHED" if outcome else {"running": "RUNNING", "failed": "FAILED"}.get(history.state, "KILLED")
+    # A complete cell whose trial has not said so yet is still RUNNING: its end is not known.
+    status = "RUNNING" if history.state == "running" else "FAILED" if history.state == "failed" else "KILLED"
+    if outcome and status != "RUNNING":
+        status = "FINISHED"
     return RunContent(
         name=cell.label or f"cell {cell.number}",
         status=status,
