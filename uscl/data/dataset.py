@@ -125,6 +125,7 @@ class _FrameFiles:
         self._starts = np.cumsum([0, *(len(view) for view in self._views)])
 
     def read(self, rows: np.ndarray) -> np.ndarray:
+        """(N,) row numbers -> (N, S, S) uint8. IndexError where there is no such row."""
         if len(rows) and not (rows.min() >= 0 and rows.max() < self._starts[-1]):
             raise IndexError(f"rows {rows.min()}..{rows.max()} of {self._starts[-1]}")
         frames = np.empty((len(rows), self._size, self._size), np.uint8)

@@ -158,11 +158,12 @@ class DatasetWriter:
         self._planes.close()
         pq.write_table(pa.Table.from_pylist(self._clips, CLIP_SCHEMA), self._aside / CLIPS_FILE)
         pq.write_table(pa.Table.from_pylist(self._cases, LABEL_SCHEMA), self._aside / LABELS_FILE)
-        files = {path.name: _describe(path) for path in sorted(self._aside.iterdir())}
+        files = {path.name: _sync_and_hash(path) for path in sorted(self._aside.iterdir())}
         document = self._document | {"files": files}
         fingerprint = self._fingerprint or _fingerprint(document)
         text = json.dumps(document | {"fingerprint": fingerprint}, indent=1, ensure_ascii=False)
         (self._aside / DATASET_FILE).write_text(text + "\n", encoding="utf-8")
+        _sync_and_hash(self._aside / DATASET_FILE)
         try:
             self._aside.rename(self.path)
         except OSError as error:
@@ -227,6 +228,7 @@ class _ArrowFiles:
         self._count, self._bytes, self.rows = 0, 0, 0
 
     def append(self, columns: list[pa.Array]) -> None:
+        """Write one record batch; begins the next file where this one is full."""
         batch = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         if self._writer is None or self._bytes + batch.nbytes > _FILE_BYTES:
             self.close()
@@ -237,6 +239,7 @@ class _ArrowFiles:
         self.rows += batch.num_rows
 
     def close(self) -> None:
+        """Finish the file under way; the next `append` begins another."""
         if self._writer is not None:
             self._writer.close()
         self._writer, self._bytes = None, 0
@@ -285,8 +288,9 @@ def _digest(*parts: np.ndarray | bytes) -> str:
     return digest.hexdigest()
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def _sync_and_hash(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
+        os.fsync(file.fileno())  # before the folder gets its name: a power cut leaves all of it or none
         return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
 
 
