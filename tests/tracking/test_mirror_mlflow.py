@@ -24,18 +24,19 @@ from uscl.spec.sweep import ReportSpec
 from uscl.store.curves import encode_points
 from uscl.tracking.mirror import Mirror, TrackerError, sync
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.slow
 REPORT = ReportSpec(rows=("contrast.loss", "temporal.stage"), columns="labels.fraction")
 
 
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory):
     """A migrated database: making one takes MLflow seconds, a copy takes none."""
-    from uscl.tracking.client import Tracker
+    from uscl.tracking.client import Tracker, short_patience
     from uscl.tracking.location import find_location
 
     root = tmp_path_factory.mktemp("mlflow")
-    Tracker(find_location(root, f"sqlite:///{root}/mlflow.db"), "made")
+    with short_patience():
+        Tracker(find_location(root, f"sqlite:///{root}/mlflow.db"), "made")
     return root / "mlflow.db"
 
 

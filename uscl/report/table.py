@@ -120,9 +120,8 @@ def _column_values(cells: Sequence[CellPlan], column: str) -> tuple[str, ...]:
     values = {shown(cell.settings, column): cell.settings.get(column) for cell in cells}
     if not column:
         return tuple(values)
-    if all(isinstance(value, (int, float)) for value in values.values()):
-        return tuple(sorted(values, key=lambda text: float(values[text])))
-    return tuple(values)
+    numbers = {text: float(value) for text, value in values.items() if isinstance(value, (int, float))}
+    return tuple(sorted(numbers, key=numbers.__getitem__) if len(numbers) == len(values) else values)
 
 
 _Groups = dict[tuple[str, ...], dict[str, list[CellPlan]]]

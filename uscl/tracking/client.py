@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 # Telemetry is off unless the user turns it on; read by mlflow when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -41,6 +42,7 @@ with warnings.catch_warnings():
 from uscl.tracking.content import Measurement, RunContent
 from uscl.tracking.location import Location
 
+T = TypeVar("T")
 BATCH_METRICS, BATCH_ENTITIES = 1000, 100
 """MLflow's limits on one log_batch: metrics, and params or tags."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
@@ -64,13 +66,17 @@ class KnownRun:
 
 @contextmanager
 def short_patience() -> Iterator[None]:
-    """Requests inside give up soon. The settings are the environment's, so they are put back afterwards."""
+    """Requests inside give up soon, and MLflow's own warnings stay unheard.
+
+    The settings are the environment's, so they are put back afterwards.
+    """
     before = {name: os.environ.get(name) for name in PATIENCE}
     os.environ.update(PATIENCE)
+    # MLflow's own warnings (SQLAlchemy's deprecations) are nobody's here. Not in a catch_warnings block: that swaps
+    # the filters of all threads, and would put back stale ones.
+    warnings.filterwarnings("ignore", module=r"(mlflow|sqlalchemy|alembic)(\.|$)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         for name, value in before.items():
             if value is None:
@@ -197,8 +203,8 @@ class Tracker:
         tags = [RunTag(k, v) for k, v in content.tags.items() if known.tags.get(k, "") != v]
         for some in _batches(params, BATCH_ENTITIES):
             self._client.log_batch(known.run_id, params=some, synchronous=True)
-        for some in _batches(tags, BATCH_ENTITIES):
-            self._client.log_batch(known.run_id, tags=some, synchronous=True)
+        for more in _batches(tags, BATCH_ENTITIES):
+            self._client.log_batch(known.run_id, tags=more, synchronous=True)
         known.params |= {param.key: param.value for param in params}
         known.tags |= {tag.key: tag.value for tag in tags}
         if known.name != content.name:
@@ -239,7 +245,7 @@ def _storable(value: float) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def _batches(items: Sequence, size: int) -> Iterator[Sequence]:
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
