@@ -11,7 +11,7 @@ from uscl.errors import DataError
 from uscl.spec.phantom import PhantomSpec
 
 SMALL = PhantomSpec(patients=3, clips_per_patient=2, frames_per_clip=5, labels_per_patient=4, size=32)
-DEMO = PhantomSpec(patients=24, clips_per_patient=2, frames_per_clip=32, labels_per_patient=4, size=64)
+DEMO = PhantomSpec(patients=24, clips_per_patient=2, frames_per_clip=32, labels_per_patient=3, size=64)
 
 
 @pytest.fixture(scope="module")
