@@ -6,9 +6,11 @@ Prints the outcome as JSON on the last line. It is what the slow tests start, si
 import json
 import logging
 import sys
+import threading
+import time
 from pathlib import Path
 
-from sweep_fakes import NAME, fake_plan, grid_specs
+from sweep_fakes import NAME, fake_plan, grid_specs, journal
 
 from uscl.records import Progress
 from uscl.sweep import runner
@@ -43,6 +45,24 @@ def sinks(plan, options):
     return found
 
 
+def two_nodes(root, lose_after):
+    """The address of a Ray cluster of two nodes, one of which dies after so many lines of the journal."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    second = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+
+    def lose():
+        while len(journal(root)) < lose_after:
+            time.sleep(0.05)
+        cluster.remove_node(second, allow_graceful=False)
+        print("node lost", flush=True)
+
+    threading.Thread(target=lose, daemon=True).start()
+    return cluster.address
+
+
 def main():
     """Run the sweep as told."""
     root, options = Path(sys.argv[1]), json.loads(sys.argv[2])
@@ -50,10 +70,11 @@ def main():
     runner.have_data = lambda plan, say: None
     plan = fake_plan(root, grid_specs(**options.get("grid", {})), **options.get("script", {}))
     print("planned", flush=True)
+    address = two_nodes(root, options["lose_after"]) if "lose_after" in options else None
     outcome = runner.run_sweep(
         plan,
         lambda: sinks(plan, options),
-        options=runner.RunOptions(workers=options.get("workers", 2), run_trial=NAME),
+        options=runner.RunOptions(workers=options.get("workers", 2), run_trial=NAME, address=address),
         say=lambda line: print("say", line, flush=True),
     )
     said = {

@@ -80,6 +80,7 @@ def fake_plan(root: Path, specs: list[TrialSpec], *, share: bool = True, **scrip
     """A plan over `root/store`, with its fake dataset and script in `root/dataset`."""
     (root / "dataset").mkdir(parents=True, exist_ok=True)
     (root / "dataset" / "script.json").write_text(json.dumps(script))
+    (root / "dataset" / "dataset.json").write_text("{}")
     cells = []
     for number, spec in enumerate(specs, 1):
         stages = fake_stages(spec)

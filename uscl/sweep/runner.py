@@ -137,6 +137,8 @@ def _session(folder: SweepFolder, requests: StopRequests) -> Iterator[Path]:
     """The file through which trials hear that the sweep drains. One left behind tells of a driver that was killed."""
     for stale in _sessions(folder):
         stale.unlink(missing_ok=True)
+    for stale in folder.path.glob("tune-*"):
+        shutil.rmtree(stale, ignore_errors=True)
     session = folder.path / f"session-{secrets.token_hex(8)}"
     session.write_bytes(RUNNING)
     try:
@@ -246,7 +248,8 @@ def _connect(ray: Any, address: str) -> None:
 
 def _fit(dispatch: Dispatch, placement: Placement, *, session: Path, requests: StopRequests, say: Say) -> None:
     """Run the Tuner to its end, or until a second signal; drain when asked."""
-    scratch = Path(tempfile.mkdtemp(prefix="uscl-tune-"))
+    # beside the session file: a node of a cluster may want to see Tune's folder too
+    scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=session.parent))
     ended, errors = threading.Event(), []
 
     def fit() -> None:
