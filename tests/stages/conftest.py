@@ -1,4 +1,4 @@
-"""A dataset of seconds: six patients, discs that drift, two nested classes."""
+"""A dataset of seconds: eight patients, discs that drift, two nested classes."""
 
 import numpy as np
 import pytest
@@ -21,10 +21,8 @@ def frame(rng, outer, inner):
     return np.clip(grey, 0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="session")
-def tiny_dataset(tmp_path_factory):
-    """Folder of the dataset; `open_dataset` it."""
-    path = tmp_path_factory.mktemp("data") / "tiny"
+def write_tiny_dataset(path):
+    """Eight patients with two clips of 14 frames and three labelled frames each."""
     rng = np.random.default_rng(0)
     with DatasetWriter(path, name="tiny", classes=("outer", "inner"), contains={"outer": ("inner",)}, size=SIZE) as out:
         for patient in range(8):
@@ -41,6 +39,13 @@ def tiny_dataset(tmp_path_factory):
                 masks = np.stack([outer, inner])
                 out.add_case(frame(rng, outer, inner), masks, case=f"p{patient}i{case}", patient=f"p{patient}")
         out.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory):
+    """Folder of the dataset; `open_dataset` it."""
+    path = tmp_path_factory.mktemp("data") / "tiny"
+    write_tiny_dataset(path)
     return path
 
 

@@ -21,6 +21,7 @@ from uscl.stages.views import ViewLoader, Views, describe_embeddings, pair_setti
 from uscl.store.curves import encode_points
 
 RETRIEVALS_PER_STAGE = 10
+DESCRIBED_FRAMES = 8
 COORDINATES_RETRIEVAL = 0.5
 """Above this the stage is flagged: the same position is found in other patients, so it learned coordinates."""
 
@@ -109,7 +110,7 @@ class DecoderTask:
         region_NRD = self._head(self._network.decode(features, upto=self._inputs.decoder.level))
         loss = local_loss(region_NRD, pairs, self._neighbour_RR.to(self._device), self._inputs.contrast)
         self._last = region_NRD.detach(), views
-        measured = {"loss_over_chance": loss.detach() / chance} | self._describe(region_NRD, views)
+        measured = {"loss_over_chance": loss.detach() / chance} | describe_regions(region_NRD)
         return loss, measured
 
     def after_step(self, step: int) -> dict[str, float]:
@@ -130,11 +131,15 @@ class DecoderTask:
         """Stop reading ahead."""
         self._views.close()
 
-    def _describe(self, region_NRD: Tensor, views: Views) -> dict[str, Tensor]:
-        """Embedding figures of the first region's vectors: R sets would say the same R times over."""
-        same = views.frame_N[:, None] == views.frame_N[None]
-        positive_NN = (same & ~torch.eye(len(same), dtype=torch.bool)).to(region_NRD.device, non_blocking=True)
-        return describe_embeddings(region_NRD[:, 0], positive_NN)
+def describe_regions(region_NRD: Tensor) -> dict[str, Tensor]:
+    """Embedding figures over all regions of a few frames; a positive is the same region in a frame's other view."""
+    frames = len(region_NRD) // 2
+    described = torch.arange(min(frames, DESCRIBED_FRAMES), device=region_NRD.device)
+    embedding = region_NRD[torch.cat([described, described + frames])].flatten(0, 1)
+    half = len(embedding) // 2
+    number = torch.arange(len(embedding), device=region_NRD.device)
+    positive_NN = (number[:, None] - number[None]).abs() == half
+    return describe_embeddings(embedding, positive_NN)
 
 
 def local_loss(region_NRD: Tensor, pairs: LocalPairs, neighbour_RR: Tensor, contrast: ContrastInputs) -> Tensor:

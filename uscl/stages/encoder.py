@@ -18,6 +18,9 @@ from uscl.stages.loop import FitSettings, fit, pack_tensors
 from uscl.stages.views import ViewLoader, describe_embeddings, pair_settings, pretraining_summary
 from uscl.store.curves import encode_points
 
+CHANCE_MIN = 1e-6
+"""A batch without negatives (`negatives: intra` on short clips) has loss 0 and chance 0."""
+
 
 def train_encoder(context: StageContext) -> StageEvents:
     """Pretrain the encoder on the stage's clips; publishes the encoder's weights without the projection head."""
@@ -83,7 +86,7 @@ class EncoderTask:
         masks = masks.to(self._device)
         embedding = self._head(self._encoder(views.image_N1HW)[-1])
         loss = contrast_loss(embedding, masks, self._inputs.contrast)
-        measured = {"loss_over_chance": loss.detach() / chance} | describe_embeddings(embedding, masks.positive_NN)
+        measured = {"loss_over_chance": loss.detach() / max(chance, CHANCE_MIN)} | describe_embeddings(embedding, masks.positive_NN)
         return loss, measured
 
     def after_step(self, step: int) -> dict[str, float]:

@@ -20,7 +20,7 @@ from uscl.data.augment import (
     warp,
 )
 from uscl.data.labelled import LabelledFrames, load_labelled
-from uscl.losses.segmentation import dice_ce
+from uscl.losses.segmentation import deep_dice_ce
 from uscl.losses.speckle import speckle_loss
 from uscl.models.unet import UNet
 from uscl.records import Outcome
@@ -90,13 +90,13 @@ class FinetuneTask:
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Segmentation loss of a random batch, plus the weighted speckle term where there is one."""
         batch = self._draw(step_rng(self._inputs.seed, "finetune", step))
-        logits = self.network(batch.input_N1HW.contiguous(memory_format=torch.channels_last)).float()
+        logits = self.network.deep_logits(batch.input_N1HW.contiguous(memory_format=torch.channels_last))
         kind = self._inputs.finetune.loss
-        segmentation = dice_ce(logits, batch.truth_NKHW, batch.known_N1HW, kind=kind)
+        segmentation = deep_dice_ce(logits, batch.truth_NKHW, batch.known_N1HW, kind=kind)
         if self._inputs.speckle is None:
             return segmentation, {}
         with torch.autocast(self._device.type, enabled=False):
-            speckle = self._speckle(logits, batch)
+            speckle = self._speckle(logits[0].float(), batch)
         weighted = self._speckle_weight(step) * speckle
         return segmentation + weighted, {"segmentation_loss": segmentation.detach(), "speckle_loss": speckle.detach()}
 
