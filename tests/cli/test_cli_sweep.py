@@ -82,8 +82,8 @@ def test_bad_settings_end_before_anything_is_made(place, command):
 
 
 def test_an_unknown_cell_of_a_trial(place):
-    with pytest.raises(SpecError, match="no cell '9'"):
-        CliRunner().invoke(uscl, ["trial", "small.yaml", "9"], catch_exceptions=False)
+    with pytest.raises(SpecError, match="no cell 'x9'"):
+        CliRunner().invoke(uscl, ["trial", "small.yaml", "x9"], catch_exceptions=False)
 
 
 def test_logs_by_number_by_id_and_by_file(place):

@@ -113,9 +113,15 @@ def test_unshared_cells_have_stages_of_their_own(tmp_path):
 
 def test_sharing_counts_runs_and_seconds_that_were_not_needed(tmp_path):
     plan = plan_of(tmp_path)
-    publish(plan, plan.cells[0], "encoder", seconds=7.0)
+    first, second = plan.cells
+    for name in first.plan.stages:
+        publish(plan, first, name, seconds=7.0)
+    assert (sharing(plan).saved_runs, sharing(plan).saved_seconds) == (0, 0.0), "one finished cell shares with nobody"
+    for name in ("finetune", "evaluate/val", "evaluate/test"):
+        publish(plan, second, name)
     saved = sharing(plan)
-    assert (saved.distinct, saved.saved_runs, saved.saved_seconds) == ({"encoder": 1}, 1, 7.0)
+    assert (saved.saved_runs, saved.saved_seconds) == (2, 14.0)
+    assert saved.distinct == {"encoder": 1, "decoder": 1, "finetune": 2, "evaluate": 4}
 
 
 def test_seed_blocks_are_numbered_as_they_occur(tmp_path):

@@ -263,9 +263,10 @@ class Sharing:
 
 
 def sharing(plan: SweepPlan) -> Sharing:
-    """Stage runs and seconds that the cells did not have to spend: seconds x (uses - 1), over all stages."""
+    """Stage runs and seconds that the finished cells did not have to spend: seconds x (uses - 1), over all stages."""
     uses: dict[str, list[tuple[CellPlan, StageRef]]] = {}
-    for planned in plan.cells:
+    found = survey(plan.cells, plan.store_root)
+    for planned in (cell for cell in plan.cells if outlook(cell.plan, found).finished):
         for ref in planned.plan.stages.values():
             uses.setdefault(link(planned.plan, ref), []).append((planned.plan, ref))
     distinct: dict[str, int] = {}
