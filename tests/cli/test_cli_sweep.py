@@ -53,7 +53,8 @@ def finish(place, *, seconds=30.0):
 
 
 def test_a_finished_sweep_says_so_and_prints_its_table(place):
-    finish(place)
+    plan = finish(place)
+    SweepFolder(place / "runs", "small").write_cells([planned.plan for planned in plan.cells])
     said = call("sweep", "small.yaml")
     assert "small: all 2 cells are finished; nothing to do\n" in said
     assert "cell 3 (twin labels.fraction=0.5) is the same as cell 1: runs once" in said
@@ -61,6 +62,14 @@ def test_a_finished_sweep_says_so_and_prints_its_table(place):
     assert "0.625" in said
     assert "0.625" in (place / "runs" / "sweeps" / "small" / "report" / "table.md").read_text()
     assert not (place / "runs" / "data").exists() and not (place / "runs" / "mlflow.db").exists()
+
+
+def test_a_sweep_whose_stages_other_sweeps_made_is_written_down_without_training(place):
+    plan = finish(place)
+    assert "nothing to do" in call("sweep", "small.yaml", "--no-mlflow", "--name", "second")
+    folder = SweepFolder(place / "runs", "second")
+    assert [cell.cell for cell in folder.read_cells()] == [planned.plan.cell for planned in plan.cells]
+    assert folder.read_sweep()["identity"] == "second"
 
 
 def test_a_sweep_held_by_another_driver_is_refused(place):

@@ -1,1 +1,1 @@
-"""The command line: one line per option, one call per command. The only room that imports sweep, tracking and report."""
+"""The command line: one line per option, one call per command. Only it imports sweep, tracking and report."""

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uscl.errors import ClusterError
+from uscl.errors import ClusterError, StoreError
 from uscl.records import Failed, Sink
+from uscl.store.strict_json import decode_json, encode_json
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.dispatch import Dispatch, Terms
 from uscl.sweep.order import DRAINING, RUN_TRIAL, RUNNING
@@ -76,17 +77,17 @@ def run_sweep(
 
     `open_sinks` is called once the lease is held and the sweep's folder is written; each sink gets every event and is
     closed at the end. LeaseHeld where another driver runs this sweep; StoreError, DataError or ClusterError where it
-    cannot start. With nothing to do it returns at once, without lease, sinks or Ray.
+    cannot start. With nothing to do, and nothing to tell, it returns at once.
     """
     started = time.monotonic()
     folder = SweepFolder(plan.store_root, plan.identity)
     idle = not unfinished(plan)
-    if idle and not _sessions(folder):
+    if idle and not _sessions(folder) and _is_known(plan, folder):
         return _nothing_done(plan)
     check_store(plan.store_root)
     with folder.acquire_lease(), stop_requests() as requests, _session(folder, requests) as session:
         _write_plan(plan, folder)
-        if idle:  # a killed driver left nothing to train, but sinks that never heard the end
+        if idle:  # a killed driver, or sweeps that share all its stages, left nothing to train: only the sinks hear
             with _open(open_sinks, requests):
                 return _nothing_done(plan)
         have_data(plan, say)
@@ -150,6 +151,15 @@ def _session(folder: SweepFolder, requests: StopRequests) -> Iterator[Path]:
 
 def _sessions(folder: SweepFolder) -> list[Path]:
     return list(folder.path.glob("session-*"))
+
+
+def _is_known(plan: SweepPlan, folder: SweepFolder) -> bool:
+    """Whether the folder holds exactly this plan: its sinks have heard of it."""
+    try:
+        known = [cell.to_json() for cell in folder.read_cells()]
+    except StoreError:
+        return False
+    return bool(known == decode_json(encode_json([planned.plan.to_json() for planned in plan.cells])))
 
 
 def _write_plan(plan: SweepPlan, folder: SweepFolder) -> None:
