@@ -1,12 +1,12 @@
 """Every error a user of `uscl` may meet.
 
-    UsclError            a user's mistake or a broken environment: one clear line, exit code 2, no traceback
-    ├── SpecError        the sweep file or a command line asks for something impossible
-    ├── DataError        a clip, mask, dataset or split is not what it must be
-    ├── TrialError       a trial cannot go on for a reason that is no bug of ours
-    ├── StoreError       the store cannot be read, written or trusted
-    │   └── LeaseHeld    another driver holds this sweep: exit code 4
-    └── ClusterError     Ray, a node or a GPU is not as the sweep needs it
+UsclError            a user's mistake or a broken environment: one clear line, exit code 2, no traceback
+├── SpecError        the sweep file or a command line asks for something impossible
+├── DataError        a clip, mask, dataset or split is not what it must be
+├── TrialError       a trial cannot go on for a reason that is no bug of ours
+├── StoreError       the store cannot be read, written or trusted
+│   └── LeaseHeld    another driver holds this sweep: exit code 4
+└── ClusterError     Ray, a node or a GPU is not as the sweep needs it
 """
 
 

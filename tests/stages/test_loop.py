@@ -69,7 +69,9 @@ def test_a_fit_learns_and_reports(tmp_path):
     losses = [point.values["encoder/loss"] for point in result.points]
     assert losses[-1] < 0.2 * losses[0]
     assert result.points[-1].step == 120 and result.outcome is Outcome.DONE
-    assert all(point.values["encoder/twice"] == pytest.approx(2 * point.values["encoder/loss"]) for point in result.points)
+    assert all(
+        point.values["encoder/twice"] == pytest.approx(2 * point.values["encoder/loss"]) for point in result.points
+    )
     assert any("encoder/seen" in point.values for point in result.points)
     assert events and all(isinstance(event, Progress) for event in events)
 

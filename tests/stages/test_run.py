@@ -114,7 +114,7 @@ def test_a_diverged_stage_finishes_the_cell(trial, tiny_dataset, tmp_path, monke
 def test_a_stage_only_the_driver_sees_is_not_rebuilt(trial, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "VISIBLE_WITHIN_S", 0.3)
     key = chain(trial(), open_dataset(tiny_dataset).index).stage("encoder").key
-    with pytest.raises(TrialError, match="^store not shared: the driver sees stage encoder/"):
+    with pytest.raises(TrialError, match=r"^store not shared: the driver sees stage encoder/"):
         events_of(trial(), StageStore(tmp_path), tiny_dataset, present=frozenset({key}))
     assert StageStore(tmp_path).refs("encoder") == []
 

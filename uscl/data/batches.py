@@ -108,12 +108,12 @@ class ClipSampler:
             return rng.choice(count, self._num_frames, replace=count < self._num_frames), True
         num_near = max(1, self._num_frames // 4)
         num_far = self._num_frames - 1 - num_near
-        picks = [
-            [anchor],
+        picks: list[NDArray[np.int64]] = [
+            np.array([anchor]),
             rng.choice(near, num_near, replace=len(near) < num_near),
             rng.choice(far, num_far, replace=len(far) < num_far),
         ]
-        return np.concatenate(picks).astype(np.int64), False
+        return np.concatenate(picks), False
 
 
 def _usable_frames(dataset: Dataset, clip: str, *, sampling: PairSampling, patient: int, seed: int) -> _ClipFrames:
@@ -137,14 +137,14 @@ def _positions(number: NDArray[np.int64], times_ms: NDArray[np.float64], *, unit
 def normalise(frames_NHW: NDArray[np.uint8], *, size: int, norm: str) -> NDArray[np.float32]:
     """Stored grey levels as network input (N, size, size), float32; `norm` as in ImageSpec."""
     frames_NHW = resize(frames_NHW, size)
-    grey = frames_NHW.astype(np.float32) / 255.0
+    grey: NDArray[np.float32] = frames_NHW.astype(np.float32) / np.float32(255.0)
     if norm == "none":
         return grey
     if norm == "zscore":
         mean, std = grey.mean(axis=(1, 2), keepdims=True), grey.std(axis=(1, 2), keepdims=True)
-        return (grey - mean) / np.maximum(std, 1e-3)
+        return np.asarray((grey - mean) / np.maximum(std, np.float32(1e-3)))
     low, high = grey_percentiles(frames_NHW)
-    return (grey - low) / np.maximum(high - low, 1.0 / 255.0)
+    return np.asarray((grey - low) / np.maximum(high - low, np.float32(1.0 / 255.0)))
 
 
 def resize(frames_NHW: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -163,7 +163,7 @@ def grey_percentiles(frames_NHW: NDArray[np.uint8]) -> tuple[NDArray[np.float32]
 
     def level(percentile: float) -> NDArray[np.float32]:
         reached = cumulative >= pixels * percentile / 100.0
-        return (reached.argmax(axis=1) / 255.0).astype(np.float32)[:, None, None]
+        return np.asarray(reached.argmax(axis=1) / 255.0, np.float32)[:, None, None]
 
     return level(LOW_PERCENTILE), level(HIGH_PERCENTILE)
 

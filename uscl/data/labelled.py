@@ -54,10 +54,10 @@ def load_labelled(
 
 def square_input(case: Case, *, size: int, norm: str) -> np.ndarray:
     """The network input (1, 1, size, size) of one case, float32."""
-    frame = Letterbox(*case.image.shape, size).to_square(case.image)
+    frame = Letterbox.of(case.image, size).to_square(case.image)
     return normalise(frame[None], size=size, norm=norm)[:, None]
 
 
 def _square(case: Case, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    box = Letterbox(*case.image.shape, size)
+    box = Letterbox.of(case.image, size)
     return box.to_square(case.image), box.to_square(case.known, "nearest"), box.to_square(case.masks, "nearest")

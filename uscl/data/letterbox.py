@@ -20,6 +20,11 @@ class Letterbox:
     width: int
     size: int
 
+    @classmethod
+    def of(cls, image: np.ndarray, size: int) -> Letterbox:
+        """The letterbox of an image (H, W)."""
+        return cls(image.shape[0], image.shape[1], size)
+
     @property
     def scale(self) -> float:
         """Square pixels per native pixel."""

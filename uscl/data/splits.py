@@ -149,7 +149,8 @@ def _draw(cases: Mapping[str, Sequence[CaseEntry]], quotas: Mapping[str, float],
     taken: dict[str, set[str]] = {}
     for position, (part, quota) in enumerate(quotas.items()):
         parts_left = len(quotas) - position  # those still to be drawn after this one, and training
-        taken[part], covered, gap = set(), set(), quota
+        covered: set[str] = set()
+        taken[part], gap = set(), quota
         while (unit := _next_unit(rest, owners, covered, gap=gap, parts_left=parts_left)) is not None:
             taken[part].add(unit.name)
             rest.remove(unit)
@@ -173,7 +174,7 @@ def _next_unit(
     if not scarce and covered.issuperset(owners):
         return next((unit for unit in rest if _comes_closer(unit, gap)), None)
     spare = [unit for unit in rest if all(owners[name] > 1 for name in unit.classes)]
-    candidates = spare or ([] if covered else rest)
+    candidates = spare or ([] if covered else list(rest))
     fitting = [unit for unit in candidates if _comes_closer(unit, gap)]
     needed = [unit for unit in candidates if unit.classes - covered]
     choice = [unit for unit in fitting if unit.classes - covered] or needed or fitting

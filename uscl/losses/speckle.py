@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -47,13 +48,13 @@ def speckle_loss(
         shape = predicted_BKHW.shape
         intensity_PHW = intensity_BHW.float()[:, None].expand(shape).flatten(0, 1)
         annotated_PHW, predicted_PHW = annotated_BKHW.flatten(0, 1), predicted_BKHW.flatten(0, 1)
-        valid = has_speckle(intensity_PHW, annotated_PHW, min_pixels=min_pixels)
-        if not bool(valid.any()):
-            return predicted_PHW.sum() * 0.0
+        valid_P = has_speckle(intensity_PHW, annotated_PHW, min_pixels=min_pixels)
         fit = nakagami_moments if estimator == "moment" else nakagami_log_moments
-        found = fit(intensity_PHW[valid], predicted_PHW[valid])
-        wanted = fit(intensity_PHW[valid], annotated_PHW[valid])
-        return nakagami_distance(found, wanted, form=form).mean()
+        found, wanted = fit(intensity_PHW, predicted_PHW), fit(intensity_PHW, annotated_PHW)
+        # invalid regions are weighted away, not indexed away: choosing them would wait for the GPU
+        distance_P = nakagami_distance(found, wanted, form=form) * valid_P
+        mean: Tensor = distance_P.sum() / valid_P.sum().clamp_min(1)
+        return mean
 
 
 def nakagami_distance(found: NakagamiParameters, wanted: NakagamiParameters, *, form: Form = "euclidean") -> Tensor:
@@ -64,7 +65,7 @@ def nakagami_distance(found: NakagamiParameters, wanted: NakagamiParameters, *, 
     """
     if form == "euclidean":
         squared = (found.m - wanted.m).square() + (found.omega - wanted.omega).square()
-        return (squared + EPSILON).sqrt() - EPSILON**0.5
+        return (squared + EPSILON).sqrt() - math.sqrt(EPSILON)
     shape = (found.m.clamp_min(EPSILON) / wanted.m.clamp_min(EPSILON)).log()
     scale = (found.omega.clamp_min(EPSILON) / wanted.omega.clamp_min(EPSILON)).log()
     return shape.square() + scale.square()

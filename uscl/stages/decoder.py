@@ -11,43 +11,21 @@ from uscl.data.pairs import LocalPairs, local_pairs, nearest_regions
 from uscl.losses.local import local_info_nce, local_info_nce_chance, local_pairwise, local_pairwise_chance
 from uscl.metrics.embedding import position_retrieval
 from uscl.models.heads import LocalHead
-from uscl.models.unet import UNet
-from uscl.records import Outcome
 from uscl.spec.networks import region_grid
-from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything
+from uscl.stages.context import StageContext, StageEvents, seed_everything
 from uscl.stages.keys import ContrastInputs, DecoderInputs
-from uscl.stages.loop import FitSettings, fit, pack_tensors
-from uscl.stages.views import ViewLoader, Views, describe_embeddings, pair_settings, pretraining_summary
-from uscl.store.curves import encode_points
+from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
+from uscl.stages.views import ViewLoader, Views, pair_settings
 
 RETRIEVALS_PER_STAGE = 10
 DESCRIBED_FRAMES = 8
-COORDINATES_RETRIEVAL = 0.5
-"""Above this the stage is flagged: the same position is found in other patients, so it learned coordinates."""
 
 
 def train_decoder(context: StageContext) -> StageEvents:
     """Pretrain the first decoder blocks; publishes encoder and those blocks, without the projection head."""
     inputs = context.stage.inputs
     assert isinstance(inputs, DecoderInputs)
-    task = DecoderTask(inputs, context)
-    frames = 2 * inputs.decoder.clips * inputs.decoder.frames
-    settings = FitSettings(
-        steps=inputs.decoder.steps, lr=inputs.decoder.lr, frames_per_step=frames, prefix="decoder"
-    )
-    try:
-        result = yield from fit(task, settings, context.fit)
-    finally:
-        task.close()
-    if result.drained:
-        return None
-    metrics, flags = pretraining_summary(result.points, "decoder")
-    if metrics.get("decoder/position_retrieval", 0.0) > COORDINATES_RETRIEVAL:
-        flags = (*flags, "coordinates")
-    files = {CURVES: encode_points(result.points)}
-    if result.outcome is Outcome.DONE:
-        files[WEIGHTS] = pack_tensors(task.pretrained_weights())
-    return StageOutput(result.outcome, files, metrics, result.frames_per_s, flags)
+    return (yield from pretrain(DecoderTask(inputs, context), inputs.decoder, context))
 
 
 class DecoderTask:
@@ -57,13 +35,7 @@ class DecoderTask:
         seed_everything(inputs.seed, "decoder")
         self._inputs, self._device = inputs, context.device
         level, patch = inputs.decoder.level, inputs.decoder.patch
-        network = UNet(
-            inputs.network.preset,
-            num_classes=1,
-            image_size=inputs.image.size,
-            norm=inputs.network.norm,
-            activation=inputs.network.activation,
-        )
+        network = build_unet(inputs.image, inputs.network)
         network.load_state_dict(context.parent_weights, strict=False)
         network.encoder.requires_grad_(False)
         map_size = network.geometry.level_size(level)
@@ -72,6 +44,7 @@ class DecoderTask:
         self._head = head.to(context.device).train()
         self._blocks = self._network.decoder.blocks[:level]
         self._neighbour_RR = nearest_regions(region_grid(map_size, patch), inputs.decoder.num_negatives)
+        self._neighbour_on_device_RR = self._neighbour_RR.to(context.device)
         self._views = ViewLoader(context, kind="decoder", spatial=False)
         self._last: tuple[Tensor, Views] | None = None
 
@@ -108,7 +81,7 @@ class DecoderTask:
         with torch.no_grad():  # batch norm stays in training mode, as in Chaitanya's code
             features = self._network.encode(views.image_N1HW)
         region_NRD = self._head(self._network.decode(features, upto=self._inputs.decoder.level))
-        loss = local_loss(region_NRD, pairs, self._neighbour_RR.to(self._device), self._inputs.contrast)
+        loss = local_loss(region_NRD, pairs, self._neighbour_on_device_RR, self._inputs.contrast)
         self._last = region_NRD.detach(), views
         measured = {"loss_over_chance": loss.detach() / chance} | describe_regions(region_NRD)
         return loss, measured
@@ -130,6 +103,7 @@ class DecoderTask:
     def close(self) -> None:
         """Stop reading ahead."""
         self._views.close()
+
 
 def describe_regions(region_NRD: Tensor) -> dict[str, Tensor]:
     """Embedding figures over all regions of a few frames; a positive is the same region in a frame's other view."""

@@ -10,13 +10,10 @@ from torch import Tensor, nn
 from uscl.data.pairs import PairMasks, pair_masks
 from uscl.losses.contrastive import info_nce, info_nce_chance, pairwise, pairwise_chance
 from uscl.models.heads import GlobalHead
-from uscl.models.unet import UNet
-from uscl.records import Outcome
-from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything
+from uscl.stages.context import StageContext, StageEvents, seed_everything
 from uscl.stages.keys import ContrastInputs, EncoderInputs
-from uscl.stages.loop import FitSettings, fit, pack_tensors
-from uscl.stages.views import ViewLoader, describe_embeddings, pair_settings, pretraining_summary
-from uscl.store.curves import encode_points
+from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
+from uscl.stages.views import ViewLoader, pair_settings
 
 CHANCE_MIN = 1e-6
 """A batch without negatives (`negatives: intra` on short clips) has loss 0 and chance 0."""
@@ -26,22 +23,7 @@ def train_encoder(context: StageContext) -> StageEvents:
     """Pretrain the encoder on the stage's clips; publishes the encoder's weights without the projection head."""
     inputs = context.stage.inputs
     assert isinstance(inputs, EncoderInputs)
-    task = EncoderTask(inputs, context)
-    frames = 2 * inputs.encoder.clips * inputs.encoder.frames
-    settings = FitSettings(
-        steps=inputs.encoder.steps, lr=inputs.encoder.lr, frames_per_step=frames, prefix="encoder"
-    )
-    try:
-        result = yield from fit(task, settings, context.fit)
-    finally:
-        task.close()
-    if result.drained:
-        return None
-    metrics, flags = pretraining_summary(result.points, "encoder")
-    files = {CURVES: encode_points(result.points)}
-    if result.outcome is Outcome.DONE:
-        files[WEIGHTS] = pack_tensors(task.encoder_weights())
-    return StageOutput(result.outcome, files, metrics, result.frames_per_s, flags)
+    return (yield from pretrain(EncoderTask(inputs, context), inputs.encoder, context))
 
 
 class EncoderTask:
@@ -50,13 +32,7 @@ class EncoderTask:
     def __init__(self, inputs: EncoderInputs, context: StageContext) -> None:
         seed_everything(inputs.seed, "encoder")
         self._inputs, self._device = inputs, context.device
-        network = UNet(
-            inputs.network.preset,
-            num_classes=1,
-            image_size=inputs.image.size,
-            norm=inputs.network.norm,
-            activation=inputs.network.activation,
-        )
+        network = build_unet(inputs.image, inputs.network)
         sizes = network.geometry
         head = GlobalHead(inputs.encoder.head, network.bottleneck_channels, map_size=sizes.bottleneck_size)
         self._encoder = network.encoder.to(context.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -80,20 +56,25 @@ class EncoderTask:
         """Contrastive loss of one batch of views."""
         views = self._views.views(step)
         masks = pair_masks(
-            views.clip_N, views.position_N, frame_N=views.frame_N, **pair_settings(self._inputs.pairs)  # type: ignore[arg-type]
+            views.clip_N,
+            views.position_N,
+            frame_N=views.frame_N,
+            **pair_settings(self._inputs.pairs),  # type: ignore[arg-type]
         )
         chance = contrast_chance(masks, self._inputs.contrast)
         masks = masks.to(self._device)
         embedding = self._head(self._encoder(views.image_N1HW)[-1])
         loss = contrast_loss(embedding, masks, self._inputs.contrast)
-        measured = {"loss_over_chance": loss.detach() / max(chance, CHANCE_MIN)} | describe_embeddings(embedding, masks.positive_NN)
+        measured = {"loss_over_chance": loss.detach() / max(chance, CHANCE_MIN)} | describe_embeddings(
+            embedding, masks.positive_NN
+        )
         return loss, measured
 
     def after_step(self, step: int) -> dict[str, float]:
         """Nothing beyond what `loss` measures."""
         return {}
 
-    def encoder_weights(self) -> dict[str, Tensor]:
+    def pretrained_weights(self) -> dict[str, Tensor]:
         """The encoder's weights under the names that the whole network has."""
         return {f"encoder.{name}": tensor for name, tensor in self._encoder.state_dict().items()}
 

@@ -28,8 +28,10 @@ from uscl.models.unet import UNet
 from uscl.records import CaseRow, Drained, Outcome, Progress
 from uscl.stages.context import StageContext, StageEvents, StageOutput
 from uscl.stages.keys import EvaluateInputs
+from uscl.stages.pretraining import build_unet
 
 CASES = "cases.parquet"
+ROW_FIELDS = ("case", "patient", "split", "class_name", "height_px", "width_px")
 THRESHOLD = 0.5
 """Probability from which a pixel belongs to a class."""
 
@@ -86,27 +88,24 @@ def _score_all(
 
 def load_network(inputs: EvaluateInputs, weights: Mapping[str, Tensor], device: torch.device) -> UNet:
     """The fine-tuned network, ready to predict."""
-    network = UNet(
-        inputs.network.preset,
-        num_classes=len(inputs.classes),
-        image_size=inputs.image.size,
-        norm=inputs.network.norm,
-        activation=inputs.network.activation,
-    )
+    network = build_unet(inputs.image, inputs.network, num_classes=len(inputs.classes))
     network.load_state_dict(weights)
     return network.to(device).eval()
 
 
 @torch.no_grad()
 def predict(case: Case, network: UNet, inputs: EvaluateInputs) -> NDArray[np.bool_]:
-    """Masks (K, H, W) of a case at native size: probabilities are resampled, then cut at 1/2; none outside the sector."""
+    """Masks (K, H, W) of a case at native size: probabilities are resampled, then cut at 1/2.
+
+    Nothing of the case but its image is read: an imported still's sector is drawn around its labels too.
+    """
     device = next(network.parameters()).device
     frame = torch.from_numpy(square_input(case, size=inputs.image.size, norm=inputs.image.norm)).to(device)
     probability = network(frame).sigmoid()
     if inputs.tta == "flip":
         probability = (probability + network(frame.flip(-1)).sigmoid().flip(-1)) / 2
-    native = Letterbox(*case.image.shape, inputs.image.size).to_native(probability[0].float().cpu().numpy())
-    return (native > THRESHOLD) & case.sector
+    native = Letterbox.of(case.image, inputs.image.size).to_native(probability[0].float().cpu().numpy())
+    return np.asarray(native > THRESHOLD)
 
 
 def score_case(case: Case, network: UNet, inputs: EvaluateInputs) -> ScoredCase:
@@ -132,14 +131,12 @@ def score_case(case: Case, network: UNet, inputs: EvaluateInputs) -> ScoredCase:
 def encode_rows(rows: Sequence[CaseRow]) -> bytes:
     """Rows as Parquet bytes: one line per case, class and measurement."""
     lines = [
-        (row.case, row.patient, row.split, row.class_name, row.height_px, row.width_px, name, value)
+        {field: getattr(row, field) for field in ROW_FIELDS} | {"name": name, "value": value}
         for row in rows
         for name, value in row.values.items()
     ]
-    names = ("case", "patient", "split", "class_name", "height_px", "width_px", "name", "value")
-    columns = dict(zip(names, zip(*lines, strict=True), strict=True))
     sink = io.BytesIO()
-    pq.write_table(pa.table({name: list(column) for name, column in columns.items()}), sink)
+    pq.write_table(pa.Table.from_pylist(lines), sink)
     return sink.getvalue()
 
 
@@ -147,7 +144,7 @@ def decode_rows(content: bytes) -> list[CaseRow]:
     """What `encode_rows` wrote."""
     values: dict[tuple[str, str, str, str, int, int], dict[str, float]] = {}
     for line in pq.read_table(io.BytesIO(content)).to_pylist():
-        who = tuple(line[name] for name in ("case", "patient", "split", "class_name", "height_px", "width_px"))
+        who = tuple(line[name] for name in ROW_FIELDS)
         values.setdefault(who, {})[line["name"]] = line["value"]
     return [CaseRow(*who, values=measured) for who, measured in values.items()]
 

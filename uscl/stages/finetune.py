@@ -27,6 +27,7 @@ from uscl.records import Outcome
 from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything, step_rng
 from uscl.stages.keys import FinetuneInputs
 from uscl.stages.loop import FitSettings, fit, pack_tensors
+from uscl.stages.pretraining import build_unet
 from uscl.store.curves import encode_points
 
 VALIDATION_BATCH = 32
@@ -136,7 +137,7 @@ class FinetuneTask:
         if augment != "none":
             bounds = FINETUNE_SPATIAL if augment == "us_safe" else FLIP_ONLY
             moved = warp(torch.cat(parts, dim=1), draw_affine(count, bounds, rng).to(self._device))
-            planes = moved.split([1, 1, 1, moved.shape[1] - 3], dim=1)
+            planes = torch.split(moved, [1, 1, 1, moved.shape[1] - 3], dim=1)
             parts = [planes[0], planes[1], (planes[2] > 0.5).float(), (planes[3] > 0.5).float()]
         if augment == "us_safe":
             size = self._inputs.image.size
@@ -180,13 +181,7 @@ class FinetuneTask:
 
 def build_network(inputs: FinetuneInputs, parent_weights: Mapping[str, Tensor]) -> UNet:
     """The network with its initial weights, and over them those that pretraining gives."""
-    network = UNet(
-        inputs.network.preset,
-        num_classes=len(inputs.classes),
-        image_size=inputs.image.size,
-        norm=inputs.network.norm,
-        activation=inputs.network.activation,
-    )
+    network = build_unet(inputs.image, inputs.network, num_classes=len(inputs.classes))
     carried = {
         name: tensor
         for name, tensor in parent_weights.items()

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel
 
 from uscl.data.schema import DatasetIndex
-from uscl.data.splits import Split, cases_of, labelled_cases, pretraining_clips, split_units
+from uscl.data.splits import Part, Split, cases_of, labelled_cases, pretraining_clips, split_units
 from uscl.errors import SpecError
 from uscl.records import StageRef
 from uscl.spec.trial import (
@@ -35,8 +35,8 @@ from uscl.spec.trial import (
 STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 1, "evaluate": 1}
 """Raised whenever the numbers of a stage change; tests/stages/test_golden.py holds the losses that go with it."""
 
-EVALUATED_PARTS = ("val", "test")
-"""Names of the two evaluations of a chain, as in `val/dsc`; `val` is the split's validation part."""
+EVALUATED_PARTS: Mapping[Literal["val", "test"], Part] = {"val": "validation", "test": "test"}
+"""The two evaluations of a chain, as in `val/dsc`, and the part of the split that each reads."""
 
 
 class ContrastInputs(Section):
@@ -185,7 +185,7 @@ def chain(spec: TrialSpec, index: DatasetIndex) -> Chain:
     parent = stages[-1].ref if stages else None
     finetune = _stage("finetune", _finetune_inputs(spec, index), _labelled(spec, index, split), parent, index)
     stages.append(finetune)
-    for part, split_part in zip(EVALUATED_PARTS, ("validation", "test"), strict=True):
+    for part, split_part in EVALUATED_PARTS.items():
         cases = DataSlice(cases=cases_of(index, split, split_part))
         inputs = _evaluate_inputs(spec, index, part)
         stages.append(_stage(f"evaluate/{part}", inputs, cases, finetune.ref, index))
@@ -328,9 +328,9 @@ def _speckle_inputs(speckle: SpeckleSpec, index: DatasetIndex) -> SpeckleSpec | 
     return speckle.model_copy(update={"classes": speckle.classes or index.leaf_classes})
 
 
-def _evaluate_inputs(spec: TrialSpec, index: DatasetIndex, part: str) -> EvaluateInputs:
+def _evaluate_inputs(spec: TrialSpec, index: DatasetIndex, part: Literal["val", "test"]) -> EvaluateInputs:
     return EvaluateInputs(
-        part="val" if part == "val" else "test",
+        part=part,
         image=spec.image,
         network=spec.network,
         tta=spec.evaluate.tta,

@@ -231,6 +231,7 @@ def _provenance(context: StageContext, *, seconds: float, frames_per_s: float) -
     device = context.device
     dtype = amp_dtype(device) if context.fit.amp else None
     return {
+        **_versions(),
         "seconds": round(seconds, 3),
         "frames_per_s": round(frames_per_s, 1),
         "device": device_name(device),
@@ -241,7 +242,7 @@ def _provenance(context: StageContext, *, seconds: float, frames_per_s: float) -
         "num_cases": len(context.stage.data.cases),
         "dataset": context.dataset.name,
         "dataset_fingerprint": context.dataset.index.fingerprint,
-    } | _versions()
+    }
 
 
 def device_name(device: torch.device) -> str:

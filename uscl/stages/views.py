@@ -20,15 +20,9 @@ from uscl.data.augment import (
     warp,
 )
 from uscl.data.batches import ClipBatch, ClipSampler, PairSampling, normalise, to_device
-from uscl.metrics.embedding import COLLAPSED_STD, alignment, embedding_std, uniformity
-from uscl.records import MetricPoint
 from uscl.spec.trial import DecoderSpec, EncoderSpec
 from uscl.stages.context import StageContext, step_rng
 from uscl.stages.keys import DecoderInputs, EncoderInputs, PairInputs
-
-COLLAPSED_LOSS_OVER_CHANCE = 0.98
-LAST_FRACTION = 0.2
-"""A pretraining is flagged by what it shows in the last fifth of its steps (design.md 4.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,33 +104,3 @@ def pair_settings(pairs: PairInputs) -> dict[str, object]:
         "guard": pairs.guard or 0.0,
         "negatives": pairs.negatives or "all",
     }
-
-
-def describe_embeddings(embedding_ND: Tensor, positive_NN: Tensor) -> dict[str, Tensor]:
-    """Spread, alignment and uniformity of a batch, detached (Wang and Isola 2020)."""
-    with torch.no_grad():
-        wide = embedding_ND.detach().float()
-        return {
-            "embedding_std": embedding_std(wide),
-            "alignment": alignment(wide, positive_NN),
-            "uniformity": uniformity(wide),
-        }
-
-
-def last_fifth(points: tuple[MetricPoint, ...], name: str) -> float:
-    """Mean of a measurement over the last fifth of the steps, NaN where it was never measured."""
-    first = (1.0 - LAST_FRACTION) * points[-1].step if points else 0.0
-    values = [point.values[name] for point in points if point.step > first and name in point.values]
-    return float(np.mean(values)) if values else float("nan")
-
-
-def pretraining_summary(points: tuple[MetricPoint, ...], kind: str) -> tuple[dict[str, float], tuple[str, ...]]:
-    """What a pretraining's manifest says of it, and `collapsed` where its last fifth shows no learning."""
-    names = ("loss", "loss_over_chance", "embedding_std", "alignment", "uniformity", "position_retrieval")
-    values = {f"{kind}/{name}": last_fifth(points, f"{kind}/{name}") for name in names}
-    summary = {name: value for name, value in values.items() if not np.isnan(value)}
-    collapsed = (
-        summary.get(f"{kind}/embedding_std", 1.0) < COLLAPSED_STD
-        or summary.get(f"{kind}/loss_over_chance", 0.0) > COLLAPSED_LOSS_OVER_CHANCE
-    )
-    return summary, ("collapsed",) if collapsed else ()
