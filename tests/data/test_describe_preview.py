@@ -7,6 +7,7 @@ from clip_files import make_dataset, speckle
 
 from uscl.data.dataset import open_dataset
 from uscl.data.describe import describe, to_text
+from uscl.data.overlay import COLOURS
 from uscl.data.preview import TILE_PX, contact_sheet, draw_masks, save_png
 from uscl.data.writer import DatasetWriter
 from uscl.errors import DataError
@@ -75,7 +76,7 @@ def test_outlines_are_drawn_and_the_inside_is_left(rng):
     mask = np.zeros((1, 60, 60), bool)
     mask[0, 20:40, 20:40] = True
     picture = draw_masks(grey, mask)
-    assert picture[20, 30].tolist() == [230, 159, 0]
+    assert picture[20, 30].tolist() == list(COLOURS[0])
     changed = (picture != grey[..., None]).any(axis=2)
     assert changed[20:40, 20:40].sum() == 76 == changed.sum()
 

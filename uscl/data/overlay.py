@@ -31,12 +31,20 @@ def draw_contours(
     """The frame as RGB (h, w, 3), enlarged by a whole factor, with each class outlined in its colour."""
     factor = max(1, -(-min_side_px // min(image_HW.shape)))
     size = (image_HW.shape[1] * factor, image_HW.shape[0] * factor)
-    picture = cv2.cvtColor(cv2.resize(image_HW, size, interpolation=cv2.INTER_LINEAR), cv2.COLOR_GRAY2RGB)
+    large = cv2.resize(image_HW, size, interpolation=cv2.INTER_LINEAR)
+    picture = np.asarray(cv2.cvtColor(large, cv2.COLOR_GRAY2RGB), np.uint8)
     for mask, colour in zip(masks_KHW, COLOURS, strict=False):
-        large = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        contours, _ = cv2.findContours(large, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, colour, max(1, factor // 3))
-    return np.asarray(picture, np.uint8)
+        enlarged = np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST))
+        outline(picture, enlarged, colour, thickness=max(1, factor // 3))
+    return picture
+
+
+def outline(
+    picture: NDArray[np.uint8], mask_HW: NDArray[np.generic], colour: tuple[int, int, int], *, thickness: int = 1
+) -> None:
+    """Draw the outline of a mask (bool or 0/1, the picture's size) into an RGB picture."""
+    contours, _ = cv2.findContours(mask_HW.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(picture, contours, -1, colour, thickness)
 
 
 def compare_masks(

@@ -10,29 +10,20 @@ import numpy as np
 
 from uscl.data.dataset import Dataset
 from uscl.data.letterbox import Letterbox
+from uscl.data.overlay import COLOURS, encode_png, outline
 from uscl.errors import DataError
 
 TILE_PX = 192
 _CAPTION_PX = 16
 _COLUMNS = 6
-_COLOURS = (  # RGB, told apart also by those who see red and green alike (Okabe and Ito)
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (213, 94, 0),
-    (204, 121, 167),
-    (0, 114, 178),
-    (255, 255, 255),
-)
 _SECTOR_COLOUR = (110, 110, 110)
 
 
 def draw_masks(grey: np.ndarray, masks: np.ndarray, *, thickness: int = 1) -> np.ndarray:
     """`grey` (H, W) uint8 with the outline of each mask (K, H, W) in its class's colour -> (H, W, 3) RGB."""
     picture = np.repeat(grey[..., None], 3, axis=2).copy()
-    for mask, colour in zip(masks, _COLOURS, strict=False):
-        _outline(picture, mask, colour, thickness)
+    for mask, colour in zip(masks, COLOURS, strict=False):
+        outline(picture, mask, colour, thickness=thickness)
     return picture
 
 
@@ -55,11 +46,9 @@ def contact_sheet(dataset: Dataset, *, num_cases: int = 24, num_clips: int = 6) 
 
 def save_png(picture: np.ndarray, path: Path) -> None:
     """Write RGB `picture`. DataError where that cannot be done."""
-    done, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     try:
-        assert done
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
+        path.write_bytes(encode_png(picture))
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -73,7 +62,7 @@ def _spread(names: Sequence[str], count: int) -> list[str]:
 def _case_tile(dataset: Dataset, name: str) -> np.ndarray:
     case = dataset.case(name)
     entry = next(entry for entry in dataset.index.cases if entry.case == name)
-    box = Letterbox(*case.image.shape, TILE_PX)
+    box = Letterbox.of(case.image, TILE_PX)
     picture = draw_masks(box.to_square(case.image), box.to_square(case.masks, "nearest"))
     return _captioned(picture, f"{name} (copy)" if entry.excluded else name)
 
@@ -83,18 +72,13 @@ def _clip_tiles(dataset: Dataset, name: str) -> list[np.ndarray]:
     numbers = np.linspace(0, clip.num_frames - 1, _COLUMNS).round().astype(int)
     tiles = []
     for number, frame in zip(numbers, dataset.frames(clip.first_row + numbers), strict=True):
-        box = Letterbox(*frame.shape, TILE_PX)
+        box = Letterbox.of(frame, TILE_PX)
         picture = np.repeat(box.to_square(frame)[..., None], 3, axis=2).copy()
-        _outline(picture, box.to_square(clip.sector, "nearest"), _SECTOR_COLOUR, 1)
+        outline(picture, box.to_square(clip.sector, "nearest"), _SECTOR_COLOUR)
         time = clip.times_ms[number]
         when = f"frame {number}" if np.isnan(time) else f"{time / 1000:.2f} s"
         tiles.append(_captioned(picture, name if number == 0 else when))
     return tiles
-
-
-def _outline(picture: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int], thickness: int) -> None:
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, outlines, -1, colour, thickness)
 
 
 def _captioned(picture: np.ndarray, text: str) -> np.ndarray:
@@ -112,7 +96,7 @@ def _legend(dataset: Dataset, width: int) -> np.ndarray:
     text = f"{dataset.name}: {len(dataset.index.cases)} labelled, {len(dataset.index.clips)} clips"
     _write(strip, text, 6, (255, 255, 255), baseline=16)
     left = 12 + 7 * len(text)
-    for name, colour in zip(dataset.classes, _COLOURS, strict=False):
+    for name, colour in zip(dataset.classes, COLOURS, strict=False):
         _write(strip, name, left, colour, baseline=16)
         left += 12 + 7 * len(name)
     return strip
