@@ -72,6 +72,16 @@ def test_a_sweep_whose_stages_other_sweeps_made_is_written_down_without_training
     assert folder.read_sweep()["identity"] == "second"
 
 
+def test_a_long_store_path_stays_on_its_line(place, monkeypatch):
+    def refuse(*_, **__):
+        raise StoreError("stop here")
+
+    monkeypatch.setattr("uscl.cli.sweep.run_sweep", refuse)
+    result = CliRunner().invoke(uscl, ["sweep", "small.yaml", "--store", "a-long-name/" * 9 + "runs"])
+    assert "small: 2 cells, 0 finished, 2 to run; store " in result.output
+    assert "a-long-name/" * 9 + "runs\n" in result.output
+
+
 def test_a_sweep_held_by_another_driver_is_refused(place):
     with SweepFolder(place / "runs", "small").acquire_lease(), pytest.raises(LeaseHeld):
         CliRunner().invoke(uscl, ["sweep", "small.yaml"], catch_exceptions=False)

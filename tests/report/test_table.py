@@ -86,6 +86,17 @@ def test_the_whole_text_of_a_small_table():
     )
 
 
+def test_a_decoder_stage_that_learned_coordinates_is_told():
+    cells = [plan(1), plan(2, fraction=0.5)]
+    records = records_of(cells, lambda c: 0.5)
+    records[cells[1].cell] = record(cells[1], metrics={"test/dsc": 0.5}, flags=("coordinates",))
+    note = "the decoder stage learned coordinates (decoder/position_retrieval over 0.5; control: "
+    text = to_text(build_table(cells, records, REPORT))
+    assert f"{note}decoder.cross_clip_negative: true): 1 of 2 cells (2)\n" in text
+    assert "*" not in text
+    assert "coordinates" not in to_text(build_table(cells, records_of(cells, lambda c: 0.5), REPORT))
+
+
 def test_markdown_of_a_small_table():
     cells = [plan(1), plan(2, fraction=0.5)]
     assert to_markdown(build_table(cells, records_of(cells, lambda c: 0.5), REPORT)) == (

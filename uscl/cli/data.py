@@ -214,18 +214,18 @@ def _say_made(out: Path, remarks: Sequence[str] = ()) -> None:
 
 
 def _progress() -> Callable[[str, int, int], None]:
-    """A progress line on stderr: rewritten in place on a terminal, a plain line every 10 s elsewhere."""
+    """Progress on stderr: one line rewritten on a terminal; elsewhere a line every 10 s, and the last where any was."""
     on_terminal = sys.stderr.isatty()
-    said = time.monotonic()
+    said, lines = time.monotonic(), 0
 
     def progress(what: str, done: int, total: int) -> None:
-        nonlocal said
+        nonlocal said, lines
         now = time.monotonic()
         if on_terminal and (done == total or now - said > 0.1):
             said = now
             click.echo(f"\r\x1b[K{what} {done}/{total}" + ("\n" if done == total else ""), err=True, nl=False)
-        elif not on_terminal and now - said > _EVERY_S:
-            said = now
+        elif not on_terminal and (now - said > _EVERY_S or (done == total and lines)):
+            said, lines = now, lines + 1
             click.echo(f"{what} {done}/{total}", err=True)
 
     return progress

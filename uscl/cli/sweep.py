@@ -75,8 +75,9 @@ def _run(plan: SweepPlan, options: RunOptions, *, mirrored: bool) -> SweepOutcom
     if missing:
         done = len(plan.cells) - missing
         console.print(
-            f"{plan.identity}: {len(plan.cells)} cells, {done} finished, {missing} to run; store {plan.store_root}"
-        )
+            f"{plan.identity}: {len(plan.cells)} cells, {done} finished, {missing} to run; store {plan.store_root}",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
     with _view(plan, console, shown=missing > 0) as view:
         outcome = run_sweep(plan, lambda: _sinks(plan, view, mirrored=mirrored), options=options, say=view.say)
     if outcome.hard:

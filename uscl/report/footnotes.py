@@ -18,6 +18,11 @@ EMPTY_RULES = {
     "hd95_nan_drop": "px; only where both masks are non-empty, so it falls as less is found",
 }
 """How each measurement treats empty masks (science.md 7)."""
+COORDINATES = (
+    "the decoder stage learned coordinates (decoder/position_retrieval over 0.5; "
+    "control: decoder.cross_clip_negative: true)"
+)
+"""Its loss was solved by where a region lies, not by what it shows (science.md 2.3)."""
 
 
 def footnotes(
@@ -31,6 +36,7 @@ def footnotes(
     results = {cell.number: _result(records, cell) for cell in cells}
     notes = [
         _cells_note("* collapsed pretraining, in the mean", results, lambda r: r is not None and _collapsed(r)),
+        _cells_note(COORDINATES, results, lambda r: r is not None and "coordinates" in r.flags),
         _cells_note("! diverged (non-finite loss), not in the mean", results, lambda r: r is not None and _diverged(r)),
         _cells_note("? not finished, not in the mean", results, lambda r: r is None),
         f"means also average over {', '.join(mixed)}: name it in `report.rows`" if mixed else "",
