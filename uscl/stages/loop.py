@@ -230,7 +230,8 @@ def _resume(task: Task, optimizer: torch.optim.Optimizer, precision: Precision, 
     point = context.store.load_progress(context.ref)
     if point is None:
         return _Run()
-    tensors = unpack_tensors(point.files["state.safetensors"], context.device)
+    # on the CPU: whoever takes a tensor moves it, and Adam's step counts must not live on a GPU
+    tensors = unpack_tensors(point.files["state.safetensors"], torch.device("cpu"))
     task.load_state(_below(tensors, "task."))
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _below(tensors, "optimizer.").items():
@@ -243,7 +244,7 @@ def _resume(task: Task, optimizer: torch.optim.Optimizer, precision: Precision, 
     return _Run(
         step=point.step,
         points=list(decode_points(point.files["metrics.parquet"])),
-        sums=_below(tensors, "sums."),
+        sums={name: total.to(context.device) for name, total in _below(tensors, "sums.").items()},
         counted=int(tensors["counted"]),
     )
 
