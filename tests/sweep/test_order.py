@@ -74,6 +74,20 @@ def test_a_trial_that_ends_without_a_result_has_failed(tmp_path, monkeypatch):
     assert event == Failed("error", "the trial ended without a result", "")
 
 
+@pytest.mark.parametrize(
+    ("device", "gpus", "bounded"), [("cuda", 0.5, [0.5]), ("cuda", 1.0, []), ("cuda", 2.0, []), ("cpu", 0.5, [])]
+)
+def test_a_share_of_a_gpu_bounds_its_memory(tmp_path, monkeypatch, device, gpus, bounded):
+    """Ray counts fractions of a GPU but does not hold anybody to them."""
+    import torch
+
+    asked = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", asked.append)
+    monkeypatch.setattr("sweep_fakes.run_trial", lambda *args, **options: iter(()))
+    list(work(order(tmp_path, device=device, gpus=gpus)))
+    assert asked == bounded
+
+
 def test_the_session_file_says_when_to_stop(tmp_path):
     session = tmp_path / "session"
     session.write_bytes(RUNNING)

@@ -199,6 +199,7 @@ class Dispatch:
             amp=resources.amp,
             progress_every_s=resources.progress_every_s,
             run_trial=self._terms.run_trial,
+            gpus=resources.gpus_per_trial,
         )
 
     # ---- history and sinks

@@ -68,6 +68,8 @@ class TrialOrder:
     amp: bool
     progress_every_s: float
     run_trial: str = RUN_TRIAL
+    gpus: float = 0.0
+    """Share of a GPU; below 1 it bounds the attempt's memory on it, which Ray does not."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is its inverse."""
@@ -105,6 +107,8 @@ def _started(order: TrialOrder) -> Iterator[TrialEvent]:
     torch = sys.modules.get("torch")  # loaded by the line above, except where a test works without it
     if torch is not None:
         torch.set_num_threads(max(1, round(order.cpus)))
+        if order.device == "cuda" and 0 < order.gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(order.gpus)
     store = StageStore(order.store_root)
     yield from run_trial(
         TrialSpec.model_validate(order.spec),
