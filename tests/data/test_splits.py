@@ -194,3 +194,14 @@ def test_a_class_without_training_cases_is_named():
     made = index([case(f"{p}", f"p{p}", "ab") for p in range(6)])
     with pytest.raises(DataError, match="class 'c' occurs in none of the 4 training cases"):
         labelled_cases(made, split(made), fraction=1.0, draw=0)
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.01, 4), (0.1, 41), (0.5, 206), (1.0, 411)])
+def test_fractions_of_the_papers_411_training_images(fraction, count):
+    """Oracle 12 of science.md 11: 1 % of 411 images are 4, 10 % are 41, and each holds the smaller."""
+    made = index([case(f"c{n:03}", f"p{n:03}") for n in range(411 + 103 + 1)])
+    parted = split(made, validation=1 / 515, test=103 / 515)
+    assert len(parted.train) == 411 and len(parted.test) == 103
+    chosen = labelled_cases(made, parted, fraction=fraction, draw=0)
+    assert len(chosen) == count
+    assert set(labelled_cases(made, parted, fraction=0.01, draw=0)) <= set(chosen)
