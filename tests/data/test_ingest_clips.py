@@ -1,14 +1,19 @@
 """Videos become clips: every frame, true times, square pixels, whose they are; nothing of the container."""
 
+import shutil
+
+import cv2
 import numpy as np
 import pytest
 from clip_files import speckle, write_video
 
 from uscl.data.dataset import open_dataset
+from uscl.data.describe import describe, to_text
 from uscl.data.ingest.clips import file_id, find_clips, import_clips
 from uscl.data.ingest.frames import find_sector
 from uscl.data.ingest.table import find_table
 from uscl.data.ingest.video import read_video, rising_times
+from uscl.data.splits import unit_names
 from uscl.errors import DataError
 
 
@@ -107,6 +112,53 @@ def test_the_table_gives_patient_group_and_sources(folder, tmp_path):
     assert [(clip.patient, clip.group) for clip in dataset.index.clips] == [("7", "g1"), ("8", "g1"), ("9", "g2")]
     assert dataset.licence == "CC BY 4.0 (2 files), CC0 (1 files)"
     assert {"licence": "CC BY 4.0", "attribution": "Someone", "source_url": "", "files": 2} in dataset.sources
+
+
+def test_copied_clips_are_one_group_and_it_is_said(folder, tmp_path):
+    shutil.copy(folder / "a.mkv", folder / "c.mkv")
+    shutil.copy(folder / "a.mkv", folder / "deep" / "d.mkv")
+    summary = import_clips(folder, tmp_path / "out", size=32)
+    said = "2 of 5 clips: exact copy of another (c of a): kept in one group, so in one split"
+    assert said in summary.remarks
+    dataset = open_dataset(tmp_path / "out")
+    groups = {clip.clip: clip.group for clip in dataset.index.clips}
+    assert groups["a"] == groups["c"] == groups["deep-d"] and len(set(groups.values())) == 3
+    notes = {row["clip"]: row["note"] for row in dataset.clip_rows}
+    assert [name for name, note in notes.items() if "same frames as a" in note.split("; ")] == ["c", "deep-d"]
+    text = to_text(describe(dataset, seed=0, validation_fraction=0.2, test_fraction=0.2))
+    assert "clips       5, 2 of them copies of another, 20 frames" in text
+    assert "note        2 clips: same frames as another" in text
+
+
+def test_a_copy_filed_under_two_patients_ties_them(folder, tmp_path):
+    shutil.copy(folder / "a.mkv", folder / "c.mkv")
+    (folder / "clips.csv").write_text("file,patient\na.mkv,x\nb.mkv,x\nc.mkv,y\ndeep/a.mkv,z\n")
+    import_clips(folder, tmp_path / "out", size=32, table=find_table(folder, given=None))
+    index = open_dataset(tmp_path / "out").index
+    names = unit_names(index)
+    units = {clip.clip: names[clip.patient, clip.group] for clip in index.clips}
+    assert units["a"] == units["b"] == units["c"] != units["deep-a"]
+
+
+def moving(rng, count=20, side=64):
+    """A texture that drifts at an uneven pace, with a little noise."""
+    field = cv2.GaussianBlur(rng.normal(size=(side, 8 * side)).astype(np.float32), (0, 0), 3) * 300 + 120
+    places = np.cumsum(rng.integers(0, 9, count))
+    return np.stack([np.clip(field[:, at : at + side], 1, 255) for at in places]).astype(np.uint8)
+
+
+def test_another_crop_of_a_recording_is_found_and_another_recording_is_not(tmp_path, rng):
+    (tmp_path / "in").mkdir()
+    frames = moving(rng)
+    write_video(tmp_path / "in" / "a.mkv", frames)
+    write_video(tmp_path / "in" / "b.mkv", np.ascontiguousarray(frames[:, 2:-1, 1:-2]))
+    write_video(tmp_path / "in" / "c.mkv", frames[::-1])  # the same pictures, another course
+    write_video(tmp_path / "in" / "d.mkv", moving(rng))
+    summary = import_clips(tmp_path / "in", tmp_path / "out", size=64)
+    said = "1 of 4 clips: another crop or encoding of one recording (b of a): kept in one group, so in one split"
+    assert said in summary.remarks
+    groups = [clip.group for clip in open_dataset(tmp_path / "out").index.clips]
+    assert groups[0] == groups[1] and len(set(groups)) == 3
 
 
 def test_other_columns_may_be_chosen(folder, tmp_path):

@@ -6,8 +6,8 @@ from clip_files import speckle, write_pair
 from PIL import Image
 
 from uscl.data.dataset import open_dataset
-from uscl.data.ingest.copies import Likeness
-from uscl.data.ingest.labels import find_pairs, import_labels, join_groups
+from uscl.data.ingest.grouping import join_groups
+from uscl.data.ingest.labels import find_pairs, import_labels
 from uscl.data.ingest.masks import ClassMap, parse_class_map, read_class_map, read_grey, read_labelled_image
 from uscl.data.ingest.table import find_table
 from uscl.data.splits import cases_of, split_units
@@ -187,6 +187,5 @@ def test_a_given_split_with_a_group_on_both_sides_is_an_error(folder, tmp_path):
 
 
 def test_groups_join_through_likeness():
-    likenesses = [Likeness(0, 2, 1.0, copy=True), Likeness(3, 4, 0.96, copy=False)]
-    names = join_groups(["a", "b", "c", "d", "e", "f"], ["g2", "g1", "g1", "", "", ""], likenesses)
+    names = join_groups(["a", "b", "c", "d", "e", "f"], ["g2", "g1", "g1", "", "", ""], [(0, 2), (3, 4)])
     assert names == ["g1", "g1", "g1", "like-d", "like-d", ""]

@@ -44,6 +44,8 @@ def test_pocus_is_counted_by_decoding(pocus):
     for clip in clips:
         assert clip.num_frames == int(stated[clip.clip]["frames"])
         assert 1000 / clip.frame_time_ms == pytest.approx(float(stated[clip.clip]["fps"]), rel=0.1)
+    notes = [row["note"] for row in pocus.clip_rows if "same " in row["note"]]
+    assert notes == ["same recording as Vir_or_Pneu_prospective_file4"]
     assert pocus.licence == "CC BY 2.0 (5 files), CC BY 4.0 (39 files)"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from uscl.data.dataset import Dataset
-from uscl.data.schema import UNKNOWN_PATIENT
+from uscl.data.schema import SAME_FRAMES, SAME_RECORDING, UNKNOWN_PATIENT
 from uscl.data.splits import cases_of, split_units, unit_names
 from uscl.errors import DataError
 
@@ -62,15 +62,22 @@ def to_text(facts: Mapping[str, Any]) -> str:
 
 def _describe_clips(dataset: Dataset) -> dict[str, Any]:
     lengths = [clip.num_frames for clip in dataset.index.clips]
-    notes = Counter(note for row in dataset.clip_rows for note in row["note"].split("; ") if note)
+    notes = Counter(_note_kind(note) for row in dataset.clip_rows for note in row["note"].split("; ") if note)
     sectors = [float(frames.sector.mean()) for frames in dataset.clip_table.values()]
     return {
         "count": len(lengths),
         "shortest": min(lengths, default=0),
         "longest": max(lengths, default=0),
         "sector_fraction": _mean(sectors),
+        "copies": sum(notes[f"{kind}another"] for kind in (SAME_FRAMES, SAME_RECORDING)),
         "notes": dict(notes),
     }
+
+
+def _note_kind(note: str) -> str:
+    """A note without the name of the clip that it points to."""
+    kind = next((kind for kind in (SAME_FRAMES, SAME_RECORDING) if note.startswith(kind)), None)
+    return note if kind is None else f"{kind}another"
 
 
 def _frame_rates(dataset: Dataset) -> dict[str, Any]:
@@ -150,7 +157,8 @@ def _clips_line(facts: Mapping[str, Any]) -> str:
     if not clips["count"]:
         return "clips       none"
     length = f"{clips['shortest']} to {clips['longest']} each"
-    return f"clips       {clips['count']}, {facts['frames']} frames of {facts['size_px']} px ({length})"
+    copies = f", {clips['copies']} of them copies of another" if clips["copies"] else ""
+    return f"clips       {clips['count']}{copies}, {facts['frames']} frames of {facts['size_px']} px ({length})"
 
 
 def _rates_line(rates: Mapping[str, Any]) -> str:

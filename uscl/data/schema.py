@@ -28,6 +28,10 @@ MAX_CLASSES = 8
 UNKNOWN_PATIENT = "unknown-"
 """Starts the name of a patient that stands for nobody in particular: one per clip or case of unknown patient."""
 
+SAME_FRAMES = "same frames as "
+SAME_RECORDING = "same recording as "
+"""Start the note of a clip that is another one's copy, exact or in another crop or encoding; its name follows."""
+
 SPLIT_PARTS = ("train", "validation", "test")
 
 CLIP_SCHEMA = pa.schema(

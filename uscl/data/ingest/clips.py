@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from uscl.data.ingest.clip_copies import ClipPrint, clip_print, find_same_recordings
 from uscl.data.ingest.dicom import DICOM_SUFFIXES, is_dicom, read_dicom
 from uscl.data.ingest.frames import DecodedClip
+from uscl.data.ingest.grouping import join_groups
 from uscl.data.ingest.table import FileRow, FileTable, licence_text, source_list
 from uscl.data.ingest.video import VIDEO_SUFFIXES, read_video
-from uscl.data.schema import UNKNOWN_PATIENT
+from uscl.data.schema import SAME_FRAMES, SAME_RECORDING, UNKNOWN_PATIENT
 from uscl.data.writer import DatasetWriter
 from uscl.errors import DataError
 
@@ -51,6 +53,7 @@ def import_clips(
     rows = {file: table.row(file.relative_to(folder).as_posix()) if table else FileRow() for file in files}
     sources = source_list(rows.values())
     frames, bad, remarks = 0, [], Counter[str]()
+    prints: dict[str, tuple[str, ClipPrint]] = {}
     pseudonyms: dict[str, str] = {}
     writer = DatasetWriter(
         out, name=name or out.name, classes=(), size=size, licence=licence or licence_text(sources), sources=sources
@@ -63,6 +66,7 @@ def import_clips(
                 row.patient or _pseudonym(pseudonyms, decoded.pseudonym_key) or row.group or f"{UNKNOWN_PATIENT}{clip}"
             )
             _add(writer, decoded, clip=clip, patient=patient, group=row.group)
+            prints[clip] = (row.group, clip_print(decoded.frames))
             frames += len(decoded.frames)
             remarks.update(decoded.notes)
             remarks["patient unknown: each such clip counts as a patient of its own"] += patient.startswith(
@@ -70,6 +74,7 @@ def import_clips(
             )
         if bad and not (skip_unreadable and len(bad) < len(files)):
             raise DataError(_unreadable(bad))
+        remarks.update(_tie_copies(writer, prints))
     remarks.update({f"unreadable, skipped: {'; '.join(bad)}": len(bad)} if bad else {})
     told = tuple(f"{count} of {len(files)} clips: {text}" for text, count in remarks.items() if count)
     return ImportSummary(clips=len(files) - len(bad), frames=frames, remarks=told)
@@ -124,6 +129,27 @@ def _add(writer: DatasetWriter, decoded: DecodedClip, *, clip: str, patient: str
         spacing_mm=decoded.spacing_mm,
         note="; ".join(decoded.notes),
     )
+
+
+def _tie_copies(writer: DatasetWriter, prints: Mapping[str, tuple[str, ClipPrint]]) -> dict[str, int]:
+    """Put the clips of one recording into one group, note it on each later one; remarks and how many they concern."""
+    clips = list(prints)
+    found = find_same_recordings([clip for _, clip in prints.values()])
+    groups = join_groups(clips, [group for group, _ in prints.values()], [(pair.first, pair.second) for pair in found])
+    noted = {pair.second: pair for pair in reversed(found)}  # exact ones come first and win
+    for position, clip in enumerate(clips):
+        pair = noted.get(position)
+        note = "" if pair is None else (SAME_FRAMES if pair.exact else SAME_RECORDING) + clips[pair.first]
+        if note or groups[position] != prints[clip][0]:
+            writer.amend_clip(clip, group=groups[position], note=note)
+    remarks = {}
+    for exact, what in ((True, "exact copy of another"), (False, "another crop or encoding of one recording")):
+        pairs = [pair for pair in noted.values() if pair.exact == exact]
+        if pairs:
+            example = min(pairs, key=lambda pair: pair.second)
+            named = f"{clips[example.second]} of {clips[example.first]}"
+            remarks[f"{what} ({named}): kept in one group, so in one split"] = len(pairs)
+    return remarks
 
 
 def _pseudonym(pseudonyms: dict[str, str], key: str) -> str:

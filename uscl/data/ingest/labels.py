@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TypeVar
 from uscl.data.ingest.clips import ImportSummary, Progress, file_id
 from uscl.data.ingest.copies import Likeness, Thumbnail, copies_to_exclude, find_likenesses, make_thumbnail
 from uscl.data.ingest.frames import find_sector
+from uscl.data.ingest.grouping import join_groups
 from uscl.data.ingest.masks import IMAGE_SUFFIXES, ClassMap, LabelledImage, read_grey, read_labelled_image
 from uscl.data.ingest.table import FileRow, FileTable, licence_text, source_list
 from uscl.data.schema import UNKNOWN_PATIENT
@@ -61,7 +61,8 @@ def import_labels(
     thumbnails = _survey(pairs, class_map, progress)
     likenesses = find_likenesses(thumbnails, lambda position: read_grey(pairs[position].image)[0])
     kept_for = copies_to_exclude(thumbnails, likenesses)
-    groups = join_groups([pair.case for pair in pairs], [row.group for row in rows], likenesses)
+    alike = [(found.first, found.second) for found in likenesses]
+    groups = join_groups([pair.case for pair in pairs], [row.group for row in rows], alike)
     sources = source_list(rows)
     document = {"licence": licence or licence_text(sources), "sources": sources, "contains": class_map.contains}
     with DatasetWriter(out, name=name or out.name, classes=class_map.classes, size=size, **document) as writer:
@@ -97,29 +98,6 @@ def find_pairs(folder: Path) -> list[Pair]:
     if not pairs:
         raise DataError(f"{folder}: its folder `images` is empty")
     return pairs
-
-
-def join_groups(cases: Sequence[str], groups: Sequence[str], likenesses: Sequence[Likeness]) -> list[str]:
-    """The group of each case: its own, joined with those of cases that look alike; empty where there is none."""
-    member_of = list(range(len(cases)))
-
-    def find(position: int) -> int:
-        while member_of[position] != position:
-            position = member_of[position]
-        return position
-
-    first: dict[str, int] = {}
-    ties = [(first.setdefault(group, position), position) for position, group in enumerate(groups) if group]
-    for one, other in [*ties, *((pair.first, pair.second) for pair in likenesses)]:
-        low, high = sorted((find(one), find(other)))
-        member_of[high] = low
-    roots = [find(position) for position in range(len(cases))]
-    named: dict[int, str] = {}
-    for position, group in enumerate(groups):
-        if group:
-            named[roots[position]] = min(group, named.get(roots[position], group))
-    alone = Counter(roots)
-    return [named.get(root, f"like-{cases[root]}" if alone[root] > 1 else "") for root in roots]
 
 
 def _survey(pairs: Sequence[Pair], class_map: ClassMap, progress: Progress) -> list[Thumbnail]:
