@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from uscl.data.schema import CaseEntry, ClipEntry, DatasetIndex
@@ -46,6 +46,7 @@ def test_fractions_are_met_exactly_where_patients_are_alike():
 
 @settings(max_examples=150, deadline=None)
 @given(random_cases, st.integers(0, 3))
+@example([(p, set(), "") for p in (0, 0, 1, 1, 2)], 0)  # no class anywhere, units above the quota
 def test_parts_are_disjoint_complete_and_independent_of_order(drawn, seed):
     cases = [case(str(n), f"p{p}", c, group=g) for n, (p, c, g) in enumerate(drawn)]
     made = index(cases)

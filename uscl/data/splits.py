@@ -54,10 +54,7 @@ def split_units(index: DatasetIndex, *, seed: int, validation_fraction: float, t
     holds exactly those units, and only parts it does not name are drawn, from the rest. DataError where a unit is
     given to two parts, or there are fewer units than parts.
     """
-    names = unit_names(index)
-    cases: dict[str, list[CaseEntry]] = {}
-    for case in _usable(index):
-        cases.setdefault(names[case.patient, case.group], []).append(case)
+    cases = _cases_by_unit(index)
     parts = _given_parts(index.name, cases)
     fractions = {"validation": validation_fraction, "test": test_fraction}
     drawn = [part for part in ("test", "validation") if fractions[part] > 0 and not parts[part]]
@@ -71,6 +68,11 @@ def split_units(index: DatasetIndex, *, seed: int, validation_fraction: float, t
     by_patient = all(entry.group == entry.patient for entry in _entries(index))
     kept = (frozenset(train), frozenset(parts["validation"]), frozenset(parts["test"]))
     return Split(*kept, unit="patient" if by_patient else "group")
+
+
+def check_given_splits(index: DatasetIndex) -> None:
+    """DataError where the importer gave a unit to two parts, as `split_units` would raise."""
+    _given_parts(index.name, _cases_by_unit(index))
 
 
 def cases_of(index: DatasetIndex, split: Split, part: Part) -> tuple[str, ...]:
@@ -106,6 +108,15 @@ def _entries(index: DatasetIndex) -> Iterable[ClipEntry | CaseEntry]:
 
 def _usable(index: DatasetIndex) -> Iterable[CaseEntry]:
     return (case for case in index.cases if not case.excluded)
+
+
+def _cases_by_unit(index: DatasetIndex) -> dict[str, list[CaseEntry]]:
+    """The cases of each unit that are not copies."""
+    names = unit_names(index)
+    cases: dict[str, list[CaseEntry]] = {}
+    for case in _usable(index):
+        cases.setdefault(names[case.patient, case.group], []).append(case)
+    return cases
 
 
 def _given_parts(name: str, cases: Mapping[str, Sequence[CaseEntry]]) -> dict[str, set[str]]:
@@ -171,7 +182,7 @@ def _next_unit(
     if len(rest) <= parts_left:
         return None
     scarce = {name for name, count in owners.items() if count <= parts_left}
-    if not scarce and covered.issuperset(owners):
+    if covered and not scarce and covered.issuperset(owners):
         return next((unit for unit in rest if _comes_closer(unit, gap)), None)
     spare = [unit for unit in rest if all(owners[name] > 1 for name in unit.classes)]
     candidates = spare or ([] if covered else list(rest))
