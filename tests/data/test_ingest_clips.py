@@ -110,7 +110,7 @@ def test_the_table_gives_patient_group_and_sources(folder, tmp_path):
     import_clips(folder, tmp_path / "out", size=32, table=find_table(folder, given=None))
     dataset = open_dataset(tmp_path / "out")
     assert [(clip.patient, clip.group) for clip in dataset.index.clips] == [("7", "g1"), ("8", "g1"), ("9", "g2")]
-    assert dataset.licence == "CC BY 4.0 (2 files), CC0 (1 files)"
+    assert dataset.licence == "CC BY 4.0 (2 files), CC0 (1 file)"
     assert {"licence": "CC BY 4.0", "attribution": "Someone", "source_url": "", "files": 2} in dataset.sources
 
 
@@ -172,7 +172,14 @@ def test_other_columns_may_be_chosen(folder, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,patient\na.mkv,1\n", r"clips\.csv: has no row for b\.mkv; add one, or take the file away"),
+        (
+            "file,patient\na.mkv,1\n",
+            r"clips\.csv: has no row for b\.mkv and 1 other file; rows are paths below .*in: add one, or take",
+        ),
+        ("file,pateint\na.mkv,1\n", r"clips\.csv:1: has a column 'pateint'; did you mean 'patient'\?"),
+        ("file,Patient,group\na.mkv,1,g\n", r"has a column 'Patient'; did you mean 'patient'\?"),
+        ("file,patient,splitgroup\na.mkv,1,g\n", r"has a column 'splitgroup'; did you mean 'split_group'\?"),
+        ("file,subject\na.mkv,1\n", r"clips\.csv:1: has neither a patient nor a group column, .* are file, subject\."),
         ("file,patient\na.mkv,1\na.mkv,2\n", r"clips\.csv:3: 'a\.mkv' occurs twice; one row per file"),
         ("name,patient\na.mkv,1\n", r"clips\.csv:1: no column names the files; expected one of file, image, filename"),
     ],

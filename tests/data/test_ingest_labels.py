@@ -75,7 +75,7 @@ def test_jpeg_masks_are_cut_for_one_class_and_refused_for_two(tmp_path, rng):
     mask[8:24, 8:24] = 255
     write_pair(tmp_path / "in", "a", speckle(rng, 40, 40), mask, suffix=".jpg")
     summary = import_labels(tmp_path / "in", tmp_path / "out", class_map=ClassMap({255: "x"}), size=32)
-    assert "1 JPEG masks: cut at 128; save masks as PNG" in summary.remarks
+    assert "1 JPEG mask: cut at 128; save masks as PNG" in summary.remarks
     assert open_dataset(tmp_path / "out").case("a").masks[0].sum() == 16 * 16
     with pytest.raises(DataError, match="JPEG does not keep the values of several classes"):
         import_labels(tmp_path / "in", tmp_path / "other", class_map=TWO, size=32)
@@ -175,15 +175,74 @@ def test_a_given_split_with_a_group_on_both_sides_is_an_error(folder, tmp_path):
     lines = ["image,near_duplicate_group,split", *(f"images/{n}.png,,train" for n in range(4))]
     (folder / "pairs.csv").write_text("\n".join([*lines, "images/4.png,near,val", "test/images/9.png,near,test"]))
     given = find_table(folder, given=None, split_column="split")
-    import_labels(folder, tmp_path / "given", class_map=TWO, size=32, table=given)
     with pytest.raises(DataError, match="'near' is in two splits: case test-9 in test, case 4 in validation"):
-        split_units(open_dataset(tmp_path / "given").index, seed=0, validation_fraction=0.2, test_fraction=0.2)
+        import_labels(folder, tmp_path / "given", class_map=TWO, size=32, table=given)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
     ours = find_table(folder, given=None)
     import_labels(folder, tmp_path / "ours", class_map=TWO, size=32, table=ours)
     index = open_dataset(tmp_path / "ours").index
     split = split_units(index, seed=0, validation_fraction=0.2, test_fraction=0.2)
     homes = [part for part in ("train", "validation", "test") if {"4", "test-9"} & set(cases_of(index, split, part))]
     assert len(homes) == 1
+
+
+def test_a_patient_in_two_given_splits_is_refused_in_the_words_of_info(folder, tmp_path):
+    lines = ["image,patient,split", *(f"images/{n}.png,p{n},train" for n in range(4))]
+    (folder / "pairs.csv").write_text("\n".join([*lines, "images/4.png,p4,val", "test/images/9.png,p0,test"]))
+    table = find_table(folder, given=None, split_column="split")
+    with pytest.raises(DataError) as caught:
+        import_labels(folder, tmp_path / "out", class_map=TWO, size=32, table=table)
+    assert str(caught.value) == (
+        "dataset out: patient or group 'p0' is in two splits: case test-9 in test, case 0 in train; "
+        "give it one split, or import without the split column"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_picture_with_another_mask_is_told_with_the_mask_kept(folder, tmp_path):
+    image = np.asarray(Image.open(folder / "images" / "0.png"))
+    values = np.asarray(Image.open(folder / "masks" / "0.png"))
+    write_pair(folder, "7", image, np.where(values == 2, 0, values))
+    write_pair(folder, "8", np.asarray(Image.open(folder / "images" / "1.png")), _mask_of(folder, "1"))
+    summary = import_labels(folder, tmp_path / "out", class_map=TWO, size=32)
+    assert "2 copies of other images: marked, used in no split" in summary.remarks
+    disputed = [remark for remark in summary.remarks if "another mask" in remark]
+    assert disputed == [
+        "1 copy has another mask than the same picture kept: images/7.png and images/0.png "
+        "(Dice 0.000 at least, by class); the mask of images/0.png is kept"
+    ]
+    copies = {row["case"]: row["copy_of"] for row in open_dataset(tmp_path / "out").case_rows if row["excluded"]}
+    assert copies == {"7": "0", "8": "1"}
+
+
+def _mask_of(folder, stem):
+    return np.asarray(Image.open(folder / "masks" / f"{stem}.png"))
+
+
+def test_classes_that_share_values_or_never_occur_are_told(folder, tmp_path):
+    given = parse_class_map("1=nerve,2=nerve,3=vessel")
+    remarks = import_labels(folder, tmp_path / "out", class_map=given, size=32).remarks
+    assert "mask values 1 and 2 are one class: nerve" in remarks
+    assert "class vessel (mask value 3) occurs in no mask: leave it out, or look" in remarks
+    assert not any(
+        "class" in remark for remark in import_labels(folder, tmp_path / "b", class_map=TWO, size=32).remarks
+    )
+
+
+def test_rows_may_give_bare_names_where_these_are_unique(folder, tmp_path):
+    rows = [f"{n}.png,p{n}" for n in range(5)]
+    (folder / "who.csv").write_text("\n".join(["image,patient", *rows, "9.png,p9", "gone.png,p9"]))
+    table = find_table(folder, given=None)
+    summary = import_labels(folder, tmp_path / "out", class_map=TWO, size=32, table=table)
+    assert "1 row of the CSV names no file: gone.png" in summary.remarks
+    assert [case.patient for case in open_dataset(tmp_path / "out").index.cases] == ["p0", "p1", "p2", "p3", "p4", "p9"]
+    write_pair(folder / "test", "1", np.asarray(Image.open(folder / "images" / "2.png")), _mask_of(folder, "2"))
+    with pytest.raises(DataError) as caught:
+        import_labels(folder, tmp_path / "other", class_map=TWO, size=32, table=table)
+    assert str(caught.value) == (
+        f"{folder / 'who.csv'}: has no row for images/1.png and 1 other file; row '1.png' could be it or another of "
+        f"that name; rows are paths below {folder}: add one, or take the file away"
+    )
 
 
 def test_groups_join_through_likeness():

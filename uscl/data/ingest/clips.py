@@ -12,7 +12,7 @@ from uscl.data.ingest.clip_copies import ClipPrint, clip_print, find_same_record
 from uscl.data.ingest.dicom import DICOM_SUFFIXES, is_dicom, read_dicom
 from uscl.data.ingest.frames import DecodedClip
 from uscl.data.ingest.grouping import join_groups
-from uscl.data.ingest.table import FileRow, FileTable, licence_text, source_list
+from uscl.data.ingest.table import FileTable, licence_text, match_rows, source_list
 from uscl.data.ingest.video import VIDEO_SUFFIXES, read_video
 from uscl.data.schema import SAME_FRAMES, SAME_RECORDING, UNKNOWN_PATIENT
 from uscl.data.writer import DatasetWriter
@@ -50,8 +50,9 @@ def import_clips(
     (unless `skip_unreadable`), is missing from the table, or there is none.
     """
     files = find_clips(folder)
-    rows = {file: table.row(file.relative_to(folder).as_posix()) if table else FileRow() for file in files}
-    sources = source_list(rows.values())
+    matched = match_rows(table, [file.relative_to(folder).as_posix() for file in files], folder)
+    rows = dict(zip(files, matched.rows, strict=True))
+    sources = source_list(matched.rows)
     frames, bad, remarks = 0, [], Counter[str]()
     prints: dict[str, tuple[str, ClipPrint]] = {}
     pseudonyms: dict[str, str] = {}
@@ -76,7 +77,7 @@ def import_clips(
             raise DataError(_unreadable(bad))
         remarks.update(_tie_copies(writer, prints))
     remarks.update({f"unreadable, skipped: {'; '.join(bad)}": len(bad)} if bad else {})
-    told = tuple(f"{count} of {len(files)} clips: {text}" for text, count in remarks.items() if count)
+    told = matched.remarks + tuple(f"{count} of {len(files)} clips: {text}" for text, count in remarks.items() if count)
     return ImportSummary(clips=len(files) - len(bad), frames=frames, remarks=told)
 
 

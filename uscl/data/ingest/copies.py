@@ -53,6 +53,8 @@ class Likeness:
     second: int
     correlation: float
     copy: bool
+    least_dice: float = 1.0
+    """Where the pixels are the same: Dice of the class on which the masks agree least."""
 
 
 def make_thumbnail(image: np.ndarray, masks: np.ndarray, *, exact: str, channels: int) -> Thumbnail:
@@ -70,7 +72,7 @@ def find_likenesses(thumbnails: Sequence[Thumbnail], load: Callable[[int], np.nd
     for first, second in _candidates(thumbnails):
         one, other = thumbnails[first], thumbnails[second]
         if one.exact == other.exact:
-            found.append(Likeness(first, second, 1.0, copy=True))
+            found.append(Likeness(first, second, 1.0, copy=True, least_dice=_least_dice(one.masks, other.masks)))
             continue
         correlation, down, right = aligned_correlation(one.grey, other.grey)
         same_masks = _mask_dice(one.masks, other.masks, down=down, right=right) >= COPY_MASK_DICE
@@ -172,6 +174,12 @@ def _mask_dice(one: np.ndarray, other: np.ndarray, *, down: int, right: int) -> 
     b = other[:, first[1], second[1]]
     total = int(a.sum()) + int(b.sum())
     return 2 * int((a & b).sum()) / total if total else 1.0
+
+
+def _least_dice(one: np.ndarray, other: np.ndarray) -> float:
+    """The lowest Dice of any plane of two (K, H, W) masks of one size."""
+    planes = zip(one[:, None], other[:, None], strict=True)
+    return min((_mask_dice(*pair, down=0, right=0) for pair in planes), default=1.0)
 
 
 def _overlap(length: int, other: int, shift: int) -> tuple[slice, slice]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,8 +13,10 @@ from uscl.data.ingest.copies import Likeness, Thumbnail, copies_to_exclude, find
 from uscl.data.ingest.frames import find_sector
 from uscl.data.ingest.grouping import join_groups
 from uscl.data.ingest.masks import IMAGE_SUFFIXES, ClassMap, LabelledImage, read_grey, read_labelled_image
-from uscl.data.ingest.table import FileRow, FileTable, licence_text, source_list
-from uscl.data.schema import UNKNOWN_PATIENT
+from uscl.data.ingest.table import FileRow, FileTable, licence_text, match_rows, source_list
+from uscl.data.schema import UNKNOWN_PATIENT, CaseEntry, DatasetIndex
+from uscl.data.splits import check_given_splits
+from uscl.data.wording import counted
 from uscl.data.writer import DatasetWriter, refuse_existing
 from uscl.errors import DataError
 
@@ -57,22 +59,27 @@ def import_labels(
     """
     refuse_existing(out)  # before minutes of reading
     pairs = find_pairs(folder)
-    rows = [table.row(pair.name) if table else FileRow() for pair in pairs]
+    matched = match_rows(table, [pair.name for pair in pairs], folder)
+    rows = matched.rows
     thumbnails = _survey(pairs, class_map, progress)
     likenesses = find_likenesses(thumbnails, lambda position: read_grey(pairs[position].image)[0])
     kept_for = copies_to_exclude(thumbnails, likenesses)
     alike = [(found.first, found.second) for found in likenesses]
     groups = join_groups([pair.case for pair in pairs], [row.group for row in rows], alike)
-    sources = source_list(rows)
+    parts = _given_parts(name or out.name, pairs, rows, groups=groups, copies=kept_for)
+    sources, present = source_list(rows), set[str]()
     document = {"licence": licence or licence_text(sources), "sources": sources, "contains": class_map.contains}
     with DatasetWriter(out, name=name or out.name, classes=class_map.classes, size=size, **document) as writer:
         for number, (pair, row) in enumerate(zip(pairs, rows, strict=True)):
             progress("writing", number, len(pairs))
             read = read_labelled_image(pair.image, pair.mask, class_map)
             copy_of = pairs[kept_for[number]].case if number in kept_for else ""
-            _add(writer, pair, read, row=row, group=groups[number], copy_of=copy_of)
+            patient = _patient(row, pair)
+            _add(writer, pair, read, patient=patient, group=groups[number], copy_of=copy_of, split=parts[number])
+            present |= {name for name, mask in zip(class_map.classes, read.masks, strict=True) if mask.any()}
         progress("writing", len(pairs), len(pairs))
-    return ImportSummary(cases=len(pairs), remarks=_remarks(pairs, rows, kept_for, likenesses))
+    remarks = (*matched.remarks, *_remarks(pairs, rows, kept_for, likenesses), *_class_remarks(class_map, present))
+    return ImportSummary(cases=len(pairs), remarks=remarks)
 
 
 def find_pairs(folder: Path) -> list[Pair]:
@@ -124,19 +131,37 @@ def _caught(read: Callable[[], _Value], problems: list[str]) -> _Value | None:
         return None
 
 
-def _add(writer: DatasetWriter, pair: Pair, read: LabelledImage, *, row: FileRow, group: str, copy_of: str) -> None:
-    sector = find_sector(read.grey, max_black=MAX_BLACK_STILL) | read.masks.any(axis=0)
+def _patient(row: FileRow, pair: Pair) -> str:
+    return row.patient or f"{UNKNOWN_PATIENT}{pair.case}"
+
+
+def _given_parts(
+    name: str, pairs: Sequence[Pair], rows: Sequence[FileRow], *, groups: Sequence[str], copies: Container[int]
+) -> list[str]:
+    """The part that the table gives each pair, or nothing. DataError where a patient or group is in two."""
+    parts = [_split_part(row.split, pair) for row, pair in zip(rows, pairs, strict=True)]
+    cases = []
+    for number, (pair, row, group) in enumerate(zip(pairs, rows, groups, strict=True)):
+        owner = _patient(row, pair), group or _patient(row, pair)
+        cases.append(CaseEntry(pair.case, *owner, frozenset(), "", excluded=number in copies, split=parts[number]))
+    check_given_splits(DatasetIndex(name, "", (), cases=tuple(cases)))
+    return parts
+
+
+def _add(
+    writer: DatasetWriter, pair: Pair, read: LabelledImage, *, patient: str, group: str, copy_of: str, split: str
+) -> None:
     writer.add_case(
         read.grey,
         read.masks,
         case=pair.case,
-        patient=row.patient or f"{UNKNOWN_PATIENT}{pair.case}",
+        patient=patient,
         group=group,
         known=read.known,
-        sector=sector,
+        sector=find_sector(read.grey, max_black=MAX_BLACK_STILL) | read.masks.any(axis=0),
         excluded=bool(copy_of),
         copy_of=copy_of,
-        split=_split_part(row.split, pair),
+        split=split,
     )
 
 
@@ -155,12 +180,34 @@ def _remarks(
     unknown = sum(not row.patient for row in rows)
     jpeg = sum(pair.mask.suffix.lower() in (".jpg", ".jpeg") for pair in pairs)
     remarks = {
-        f"{len(kept_for)} copies of other images: marked, used in no split": len(kept_for),
-        f"{near} pairs of near views: kept in one split": near,
-        f"patient unknown for {unknown} of {len(pairs)} images: only groups keep them together": unknown,
-        f"{jpeg} JPEG masks: cut at 128; save masks as PNG": jpeg,
+        f"{counted(len(kept_for), 'copy', 'copies')} of other images: marked, used in no split": len(kept_for),
+        f"{counted(near, 'pair')} of near views: kept in one split": near,
+        f"patient unknown for {unknown} of {counted(len(pairs), 'image')}: only groups keep them together": unknown,
+        f"{counted(jpeg, 'JPEG mask')}: cut at 128; save masks as PNG": jpeg,
     }
-    return tuple(text for text, count in remarks.items() if count)
+    return *(text for text, count in remarks.items() if count), *_disputed(pairs, kept_for, likenesses)
+
+
+def _disputed(pairs: Sequence[Pair], kept_for: Mapping[int, int], likenesses: Sequence[Likeness]) -> Iterator[str]:
+    """A remark where one picture occurs twice with different masks: which, and whose mask counts."""
+    dice = {frozenset((pair.first, pair.second)): pair.least_dice for pair in likenesses}
+    differing = [(copy, kept) for copy, kept in kept_for.items() if dice.get(frozenset((copy, kept)), 1) < 1]
+    if differing:
+        copy, kept = differing[0]
+        count = counted(len(differing), "copy has another mask", "copies have other masks")
+        least = dice[frozenset((copy, kept))]
+        example = f"{pairs[copy].name} and {pairs[kept].name} (Dice {least:.3f} at least, by class)"
+        yield f"{count} than the same picture kept: {example}; the mask of {pairs[kept].name} is kept"
+
+
+def _class_remarks(class_map: ClassMap, present: Set[str]) -> Iterator[str]:
+    """Classes that several mask values share, and classes that no mask holds."""
+    for name in class_map.classes:
+        values = [str(value) for value, named in class_map.names.items() if named == name]
+        if len(values) > 1:
+            yield f"mask values {' and '.join(values)} are one class: {name}"
+        if name not in present:
+            yield f"class {name} (mask value {', '.join(values) or 'none'}) occurs in no mask: leave it out, or look"
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
