@@ -79,5 +79,6 @@ def _refuse_split(cell: Cell) -> None:
     split = cell.spec.split
     if split.validation_fraction + split.test_fraction >= 1:
         raise cell.error(
-            "split.test_fraction", "with split.validation_fraction leaves no patient to train on; their sum is below 1"
+            "split.test_fraction",
+            "with split.validation_fraction leaves no patient to train on; their sum must be below 1",
         )

@@ -103,6 +103,7 @@ def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
 
 
 def _plan_cell(cell: Cell, index: DatasetIndex, *, share: bool) -> PlannedCell:
+    _check_content(cell, index)
     try:
         links = chain(cell.spec, index)
     except (SpecError, DataError) as error:
@@ -143,6 +144,17 @@ def _check_against_data(cell: Cell, links: Chain, index: DatasetIndex) -> None:
     if spec.method == "contrastive" and spec.temporal.polarity != "none":
         read = set(links.stage("encoder").data.clips)
         _check_window(cell, [clip for clip in index.clips if clip.clip in read])
+
+
+def _check_content(cell: Cell, index: DatasetIndex) -> None:
+    """That there is something to pretrain on, where the method pretrains, and something to fine-tune on."""
+    if all(case.excluded for case in index.cases):
+        raise DataError(
+            f"dataset '{index.name}' has no labelled images to fine-tune on; merge one with labels (uscl data merge)"
+        )
+    if cell.spec.method == "contrastive" and not index.clips:
+        said = f"dataset '{index.name}' has no clips to pretrain on; merge one with clips (uscl data merge)"
+        raise cell.error("method", f"{said}, or set method: supervised")
 
 
 def _check_window(cell: Cell, clips: Sequence[ClipEntry]) -> None:
