@@ -63,6 +63,22 @@ def test_info_splits_as_the_sweep_would(tmp_path):
     assert [facts["splits"][part]["cases"] for part in ("train", "validation", "test")] == [4, 2, 4]
 
 
+def test_an_import_says_what_is_odd_and_counts_in_words(tmp_path, rng):
+    for n in range(2):
+        frames = rng.integers(20, 256, (3, 40, 40), dtype=np.uint8)
+        for name in ("a", "b") if n == 0 else ("c",):
+            (tmp_path / "many").mkdir(exist_ok=True)
+            write_video(tmp_path / "many" / f"{name}.mkv", frames)
+    (tmp_path / "many" / "who.csv").write_text("file,patient\na.mkv,x\nb.mkv,y\nc.mkv,z\nd.mkv,z\n")
+    said = run("import", "clips", tmp_path / "many", tmp_path / "m", "--size", 32)
+    assert "1 row of the CSV names no file: d.mkv" in said
+    assert "1 of 3 clips: exact copy of another (b of a): kept in one group, so in one split" in said
+    (tmp_path / "one").mkdir()
+    write_video(tmp_path / "one" / "a.mkv", frames[:1])
+    said = run("import", "clips", tmp_path / "one", tmp_path / "o", "--size", 32)
+    assert "1 clip, 1 frame; fingerprint" in said and "1 of 1 clip: patient unknown" in said
+
+
 def test_errors_are_uscl_errors(tmp_path):
     with pytest.raises(DataError, match="is not a dataset"):
         run("info", tmp_path)

@@ -52,14 +52,35 @@ def test_counts(dataset):
 def test_text_names_what_counts(dataset):
     text = to_text(describe(dataset, **SPLIT))
     for words in (
-        "1 frames repeat their predecessor (10.0 %), in 1 clips",
-        "frame rate  35.0 Hz (median; 20.0 to 50.0); unknown for 1 clips",
+        "1 frame repeats its predecessor (10.0 %), in 1 clip",
+        "frame rate  35.0 Hz (median; 20.0 to 50.0); unknown for 1 clip",
         "5 images, 1 of them copies in no split: 4 distinct",
         "a: in 3 of 4, 25.00 % of the image there",
-        "split       seed 0: train 2 cases",
+        "split       seed 0: train 2 cases (2 groups), validation 1 case (1 group), test 1 case (1 group)",
+        "pretrain    3 of 3 clips, 10 frames: those of nobody in validation or test",
         "note        2 clips: odd",
+        "note        1 clip: old",
     ):
         assert words in text
+
+
+def test_a_split_of_unknown_patients_claims_no_patients(tmp_path, rng):
+    with DatasetWriter(tmp_path / "d", name="d", classes=("a",), size=32) as writer:
+        for n, part in enumerate(["train"] * 3 + ["validation"] * 2 + ["test"]):
+            owner = {"patient": "p0"} if n == 0 else {"patient": f"unknown-{n}"}
+            writer.add_case(speckle(rng, 9, 9), np.ones((1, 9, 9), bool), case=f"{n}", split=part, **owner)
+        for n in (0, 5):
+            writer.add_clip(speckle(rng, 3, 32, 32), clip=f"c{n}", patient=f"unknown-{n}" if n else "p0")
+    facts = describe(open_dataset(tmp_path / "d"), **SPLIT)
+    assert facts["splits"]["train"] == {"units": 3, "units_unknown": 2, "cases": 3}
+    assert facts["splits"]["pretraining"] == {"clips": 1, "frames": 3}
+    text = to_text(facts)
+    assert "patients    1, and 6 clips or images of unknown patient; 6 groups, 6 units that no split cuts" in text
+    assert (
+        "train 3 cases (1 patient, 2 images of unknown patient), "
+        "validation 2 cases (2 images of unknown patient), test 1 case (1 image of unknown patient)"
+    ) in text
+    assert "pretrain    1 of 2 clips, 3 frames: those of nobody in validation or test" in text
 
 
 def test_clips_alone_and_too_few_patients(tmp_path):

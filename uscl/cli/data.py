@@ -203,11 +203,13 @@ def preview(dataset: Path, out: Path, *, cases: int, clips: int) -> None:
 
 def _say_made(out: Path, remarks: Sequence[str] = ()) -> None:
     from uscl.data.dataset import open_dataset
+    from uscl.data.wording import counted
 
     index = open_dataset(out).index
     frames = sum(clip.num_frames for clip in index.clips)
-    parts = [f"{len(index.clips)} clips, {frames} frames"] if index.clips else []
-    parts += [f"{len(index.cases)} labelled images ({', '.join(index.classes)})"] if index.cases else []
+    parts = [f"{counted(len(index.clips), 'clip')}, {counted(frames, 'frame')}"] if index.clips else []
+    labelled = counted(len(index.cases), "labelled image")
+    parts += [f"{labelled} ({', '.join(index.classes)})"] if index.cases else []
     click.echo(f"{out}: {'; '.join(parts)}; fingerprint {index.fingerprint[:10]}")
     for remark in remarks:
         click.echo(f"  {remark}")

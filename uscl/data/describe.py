@@ -10,7 +10,8 @@ import numpy as np
 
 from uscl.data.dataset import Dataset
 from uscl.data.schema import SAME_FRAMES, SAME_RECORDING, UNKNOWN_PATIENT
-from uscl.data.splits import cases_of, split_units, unit_names
+from uscl.data.splits import Part, Split, cases_of, pretraining_clips, split_units, unit_names
+from uscl.data.wording import counted
 from uscl.errors import DataError
 
 
@@ -49,14 +50,14 @@ def to_text(facts: Mapping[str, Any]) -> str:
         _patients_line(facts),
         _clips_line(facts),
         _rates_line(facts["frame_rates"]),
-        f"duplicates  {facts['duplicates']['frames']} frames repeat their predecessor "
-        f"({100 * facts['duplicates']['fraction']:.1f} %), in {facts['duplicates']['clips']} clips",
+        _duplicates_line(facts["duplicates"]),
         _cases_line(facts["cases"]),
     ]
     lines += [_class_line(name, entry) for name, entry in facts["classes"].items()]
     lines += [f"contains    {outer}: {', '.join(inner)}" for outer, inner in facts["contains"].items()]
     lines += [_split_line(facts["splits"])]
-    lines += [f"note        {count} clips: {text}" for text, count in facts["clips"]["notes"].items()]
+    lines += [_pretraining_line(facts)] if facts["clips"]["count"] else []
+    lines += [f"note        {counted(count, 'clip')}: {text}" for text, count in facts["clips"]["notes"].items()]
     return "\n".join(lines)
 
 
@@ -134,11 +135,20 @@ def _describe_split(dataset: Dataset, settings: Mapping[str, Any]) -> dict[str, 
         split = split_units(dataset.index, **settings)
     except DataError as error:
         return {"error": str(error)}
-    parts = {
-        part: {"units": len(getattr(split, part)), "cases": len(cases_of(dataset.index, split, part))}
-        for part in ("train", "validation", "test")
-    }
-    return {"unit": split.unit} | parts
+    parts = {part: _describe_part(dataset, split, part) for part in ("train", "validation", "test")}
+    return {"unit": split.unit} | parts | {"pretraining": _describe_pretraining(dataset, split)}
+
+
+def _describe_part(dataset: Dataset, split: Split, part: Part) -> dict[str, int]:
+    units: frozenset[str] = getattr(split, part)
+    unknown = sum(unit.startswith(UNKNOWN_PATIENT) for unit in units)
+    return {"units": len(units), "units_unknown": unknown, "cases": len(cases_of(dataset.index, split, part))}
+
+
+def _describe_pretraining(dataset: Dataset, split: Split) -> dict[str, int]:
+    """What a contrastive cell may pretrain on: clips of nobody in validation or test."""
+    clips = pretraining_clips(dataset.index, split)
+    return {"clips": len(clips), "frames": sum(dataset.clip_table[clip].num_frames for clip in clips)}
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -146,10 +156,13 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _patients_line(facts: Mapping[str, Any]) -> str:
-    unknown = f", and {facts['patient_unknown']} clips or images of unknown patient" if facts["patient_unknown"] else ""
-    return (
-        f"patients    {facts['patients']}{unknown}; {facts['groups']} groups, {facts['units']} units that no split cuts"
-    )
+    unknown = f", and {_unknown(facts['patient_unknown'])} of unknown patient" if facts["patient_unknown"] else ""
+    groups = f"{counted(facts['groups'], 'group')}, {counted(facts['units'], 'unit')} that no split cuts"
+    return f"patients    {facts['patients']}{unknown}; {groups}"
+
+
+def _unknown(count: int) -> str:
+    return counted(count, "clip or image", "clips or images")
 
 
 def _clips_line(facts: Mapping[str, Any]) -> str:
@@ -162,11 +175,17 @@ def _clips_line(facts: Mapping[str, Any]) -> str:
 
 
 def _rates_line(rates: Mapping[str, Any]) -> str:
-    unknown = f"; unknown for {rates['clips_unknown']} clips" if rates["clips_unknown"] else ""
+    unknown = f"; unknown for {counted(rates['clips_unknown'], 'clip')}" if rates["clips_unknown"] else ""
     if rates["median_hz"] is None:
         return f"frame rate  none{unknown}"
     span = f"{rates['lowest_hz']:.1f} to {rates['highest_hz']:.1f}"
     return f"frame rate  {rates['median_hz']:.1f} Hz (median; {span}){unknown}"
+
+
+def _duplicates_line(duplicates: Mapping[str, Any]) -> str:
+    frames = counted(duplicates["frames"], "frame repeats its", "frames repeat their")
+    share, clips = 100 * duplicates["fraction"], counted(duplicates["clips"], "clip")
+    return f"duplicates  {frames} predecessor ({share:.1f} %), in {clips}"
 
 
 def _cases_line(cases: Mapping[str, Any]) -> str:
@@ -186,7 +205,23 @@ def _split_line(splits: Mapping[str, Any]) -> str:
     if "error" in splits:
         return f"split       none: {splits['error']}"
     parts = [
-        f"{part} {splits[part]['cases']} cases ({splits[part]['units']} {splits['unit']}s)"
+        f"{part} {counted(splits[part]['cases'], 'case')} ({_units(splits[part], splits['unit'])})"
         for part in ("train", "validation", "test")
     ]
     return f"split       seed {splits['seed']}: {', '.join(parts)}"
+
+
+def _units(part: Mapping[str, Any], unit: str) -> str:
+    """`3 patients`, `2 groups`, `1 patient, 11 images of unknown patient`."""
+    known = part["units"] - part["units_unknown"]
+    said = [counted(known, unit)] if known or not part["units_unknown"] else []
+    said += [counted(part["units_unknown"], "image") + " of unknown patient"] if part["units_unknown"] else []
+    return ", ".join(said)
+
+
+def _pretraining_line(facts: Mapping[str, Any]) -> str:
+    if "pretraining" not in facts["splits"]:
+        return "pretrain    no split, so none"
+    read = facts["splits"]["pretraining"]
+    clips = f"{read['clips']} of {counted(facts['clips']['count'], 'clip')}, {counted(read['frames'], 'frame')}"
+    return f"pretrain    {clips}: those of nobody in validation or test"

@@ -15,6 +15,7 @@ from uscl.data.ingest.grouping import join_groups
 from uscl.data.ingest.table import FileTable, licence_text, match_rows, source_list
 from uscl.data.ingest.video import VIDEO_SUFFIXES, read_video
 from uscl.data.schema import SAME_FRAMES, SAME_RECORDING, UNKNOWN_PATIENT
+from uscl.data.wording import counted
 from uscl.data.writer import DatasetWriter
 from uscl.errors import DataError
 
@@ -77,7 +78,9 @@ def import_clips(
             raise DataError(_unreadable(bad))
         remarks.update(_tie_copies(writer, prints))
     remarks.update({f"unreadable, skipped: {'; '.join(bad)}": len(bad)} if bad else {})
-    told = matched.remarks + tuple(f"{count} of {len(files)} clips: {text}" for text, count in remarks.items() if count)
+    told = matched.remarks + tuple(
+        f"{count} of {counted(len(files), 'clip')}: {text}" for text, count in remarks.items() if count
+    )
     return ImportSummary(clips=len(files) - len(bad), frames=frames, remarks=told)
 
 
