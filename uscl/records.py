@@ -118,17 +118,24 @@ class CellPlan:
     """The cell's id: the key of its `finetune` stage."""
     label: str
     axes: Mapping[str, Any]
-    """The settings by which this cell differs from its sweep's fixed part, by dotted name."""
+    """The settings by which this cell differs from its sweep's fixed part, and those that `--set` changes."""
     settings: Mapping[str, Any]
     """Every setting of the trial, by dotted name."""
     stages: Mapping[str, StageRef]
     """Chain in order: encoder, decoder, finetune, evaluate/val, evaluate/test (those that it has)."""
     namespace: str = ""
     """Empty where stages are shared; with `--no-share` the cell's own corner of the store."""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Settings besides the axes that the file's `fixed` sets otherwise than the recipe and the defaults do."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is its inverse."""
         return dataclasses.asdict(self)
+
+    @property
+    def stage_names(self) -> dict[str, str]:
+        """Stage key -> its name in the chain: what tells the two evaluations apart."""
+        return {ref.key: name for name, ref in self.stages.items()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> CellPlan:

@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 from sweep_files import GOOD, load_text
 
+from uscl.metrics.aggregate import COUNTS, MEANS
 from uscl.spec.reader import load_sweep
+from uscl.spec.sweep import MEASURES
 from uscl.spec.trial import flatten
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +167,48 @@ def test_the_report_is_read_or_made_from_the_axes(tmp_path: Path):
         tmp_path, GOOD + "report: {rows: [temporal.stage], columns: seed, values: [val/dsc/cortex]}\n"
     ).report
     assert (read.rows, read.columns, read.values) == (("temporal.stage",), "seed", ("val/dsc/cortex",))
+
+
+def test_set_reaches_the_report(tmp_path: Path):
+    text = GOOD + "report: {rows: [temporal.stage], columns: seed, values: [val/dsc/cortex]}\n"
+    sets = ("report.rows=[label]", "report.values=[test/dsc, test/dsc_n]")
+    report = load_text(tmp_path, text, sets=sets).report
+    assert (report.rows, report.columns, report.values) == (("label",), "seed", ("test/dsc", "test/dsc_n"))
+    made = load_text(tmp_path, GOOD, sets=("report.columns=contrast.loss",)).report
+    assert (made.rows, made.columns, made.values) == (("temporal.polarity",), "contrast.loss", ("test/dsc",))
+    named = load_text(tmp_path, GOOD, sets=("report.rows=[contrast.loss]",)).report
+    assert (named.rows, named.columns) == (("contrast.loss",), "")
+
+
+def test_the_measurements_of_a_report_are_those_that_are_made():
+    assert sorted(MEASURES) == sorted((*MEANS, *COUNTS))
+
+
+def test_what_set_changes_is_an_axis_of_every_cell(tmp_path: Path):
+    text = GOOD + "fixed: {finetune.steps: 7}\n"
+    cell = load_text(tmp_path, text, sets=("encoder.steps=20",)).cells()[0]
+    assert (cell.axes["encoder.steps"], cell.fixed) == (20, {"finetune.steps": 7})
+    assert cell.label == "infonce positive seed=0 encoder.steps=20"
+    same = load_text(tmp_path, text, sets=("encoder.steps=200", "finetune.steps=7", "temporal.window=5")).cells()[0]
+    assert same.label == "infonce positive seed=0", "as the recipe, the file and the default have it"
+    back = load_text(tmp_path, text, sets=("finetune.steps=250",)).cells()[0]
+    assert (back.axes["finetune.steps"], back.fixed) == (250, {})
+
+
+def test_fixed_tells_only_what_differs_from_the_recipe(tmp_path: Path):
+    text = GOOD + "fixed: {finetune.steps: 250, finetune.lr: 0.5, temporal.window: 5, speckle.weight: 0.1}\n"
+    assert load_text(tmp_path, text).cells()[0].fixed == {"finetune.lr": 0.5, "speckle.weight": 0.1}
+    row = text.replace("infonce,", "infonce, finetune.lr: 0.25,")
+    assert load_text(tmp_path, row).cells()[0].fixed == {"speckle.weight": 0.1}, "an axis is told as such"
+
+
+def test_a_sweep_knows_where_its_data_and_phantom_stand(tmp_path: Path):
+    path = tmp_path / "x.yaml"
+    sweep = load_text(tmp_path, GOOD + "phantom:\n  patients: 7\n", sets=("phantom.seed=3",))
+    assert str(sweep.error("phantom.patients", "no")) == f"{path}:9: phantom.patients: no"
+    assert str(sweep.error("phantom.seed", "no")) == "--set phantom.seed=3: no"
+    assert str(sweep.error("data", "no")) == f"{path}:3: data: no"
+    assert str(load_text(tmp_path, GOOD, data="d").error("data", "no")) == "--data d: no"
 
 
 def test_a_cell_knows_where_its_settings_stand(tmp_path: Path):

@@ -70,7 +70,11 @@ BAD_FILES = [
     ("phantom", GOOD + "phantom: {patients: many}\n", "8: phantom.patients: expected a whole number, got 'many'"),
     ("report row", GOOD + "report: {rows: [contrast.los]}\n", "8: report.rows: 'contrast.los' is no setting; did you mean 'contrast.loss'?"),
     ("report column", GOOD + "report: {columns: fraction}\n", "8: report.columns: 'fraction' is no setting; did you mean 'labels.fraction'?"),
-    ("report value", GOOD + "report: {values: [dsc]}\n", "8: report.values: 'dsc' is no measurement; expected val/... or test/..., as in test/dsc"),
+    ("report value", GOOD + "report: {values: [dsc]}\n", "8: report.values: 'dsc' is no measurement; expected val/... or test/..., as in test/dsc; did you mean 'test/dsc'?"),
+    ("report value, nearly", GOOD + "report: {values: [test/dcs]}\n", "8: report.values: 'test/dcs' is no measurement; expected val/... or test/..., as in test/dsc; did you mean 'test/dsc'?"),
+    ("mapping for number", GOOD + "fixed: {temporal.window: {a: 1}}\n", "8: temporal.window: expected a number, got a mapping"),
+    ("mapping in a list", GOOD.replace("[0]", "[0, {a: 1}]"), "7: seed: expected a whole number, got a mapping"),
+    ("nested mapping", GOOD + "fixed: {temporal: {window: {a: 1}}}\n", "8: temporal.window: expected a number, got a mapping"),
 ]  # fmt: skip
 
 # Right one by one, impossible together.
@@ -110,6 +114,16 @@ def test_a_bad_file_gives_one_clear_line(tmp_path: Path, text: str, message: str
         ("resources.workers=none", "expected a whole number or null, got 'none'"),
         ("phantom.size=30", "expected a multiple of 16, got '30'"),
         ("decoder.level=9", "expected at most 7, got '9'"),
+        ("temporal.window={a: 1}", "expected a number, got a mapping"),
+        ("temporal.window={}", "expected a number, got a mapping"),
+        ("report.row=[seed]", "unknown key; did you mean 'report.rows'?"),
+        ("report.rows=[contrast.los]", "'contrast.los' is no setting; did you mean 'contrast.loss'?"),
+        ("report.rows=seed", "expected a list of names, got 'seed'"),
+        ("report.columns=label", "'label' is no setting; did you mean 'labels.fraction'?"),
+        (
+            "report.values=[test/dcs]",
+            "'test/dcs' is no measurement; expected val/... or test/..., as in test/dsc; did you mean 'test/dsc'?",
+        ),
         ("decoder.level=6", "6 is beyond tiny, which has 3 decoder blocks at image.size 64; choose 1 to 3"),
         ("method=supervised", None),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from pydantic.fields import FieldInfo
 
@@ -37,6 +37,8 @@ class _Common:
     """What all cells of a file share; `recipe` is the recipe's file."""
 
     fixed: Mapping[str, Setting]
+    changed: Mapping[str, Any]
+    """What the file's `fixed` sets otherwise than the recipe and the defaults do."""
     data: str
     recipe: str
 
@@ -46,19 +48,28 @@ def cells_of(document: Document, recipe: Document, options: Axes, *, data: str) 
 
     SpecError where a value, a combination or the number of cells is impossible.
     """
-    fixed = _fixed(recipe, "settings") | _fixed(document, "fixed")
+    base, own = _fixed(recipe, "settings"), _fixed(document, "fixed")
+    fixed = base | own
     grid = axes_of(flatten_located(document.block("grid"), document.place, known=trial_fields()))
     rows = _rows(document)
     _refuse_data_as_setting([fixed, grid, options, *(row.axes for row in rows)])
     _refuse_rivals(rows, grid)
     _refuse_too_many(document, [row.axes | grid | options for row in rows])
-    common = _Common(fixed, data, recipe.place.source)
+    common = _Common(fixed, _changes(own, base), data, recipe.place.source)
     points = [(row, point) for row in rows for point in _points(row.axes | grid | options)]
-    in_file = grid.keys() | {name for name, values in options.items() if len(values) > 1}
+    several = {name for name, values in options.items() if len(values) > 1}
+    one = {name: values[0] for name, values in options.items() if name not in several}
+    in_all = grid.keys() | several | _changes(one, fixed).keys()
     return tuple(
-        _cell(number, row, point, axes=[name for name in point if name in row.axes or name in in_file], common=common)
+        _cell(number, row, point, axes=[name for name in point if name in row.axes or name in in_all], common=common)
         for number, (row, point) in enumerate(points, start=1)
     )
+
+
+def _changes(given: Mapping[str, Setting], base: Mapping[str, Setting]) -> dict[str, Any]:
+    """The values among `given` that are not what `base`, or else the default, says."""
+    before = {name: base[name].value if name in base else trial_fields()[name].get_default() for name in given}
+    return {name: setting.value for name, setting in given.items() if setting.value != before[name]}
 
 
 def _points(axes: Axes) -> Iterator[dict[str, Setting]]:
@@ -93,6 +104,7 @@ def _cell(number: int, row: _Row, point: Mapping[str, Setting], *, axes: Sequenc
         label=_label(row, [point[name] for name in axes]),
         axes={name: point[name].value for name in axes},
         spec=_trial(given, common),
+        fixed={name: value for name, value in common.changed.items() if name not in point},
         places={name: setting.place for name, setting in given.items()},
     )
     refuse_impossible(cell)

@@ -31,7 +31,7 @@ from uscl.spec.settings import (
     shown,
     trial_fields,
 )
-from uscl.spec.sweep import Cell, ReportSpec, ResourcesSpec, SweepSpec
+from uscl.spec.sweep import MEASURES, Cell, ReportSpec, ResourcesSpec, SweepSpec
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -56,17 +56,20 @@ def load_sweep(
     options = _options(sets)
     cells = cells_of(document, recipe_file, axes_of(options), data=dataset)
     own_name = _name(document)
+    phantom = (recipe_file, document)
     return SweepSpec(
-        name=name or own_name,
-        identity=_valid_name(name, "--name") if name else _identity(document, recipe=recipe_name, data=dataset),
+        name=own_name if name is None else name,
+        identity=_identity(document, recipe=recipe_name, data=dataset) if name is None else _valid_name(name, "--name"),
         recipe=recipe_name,
         data=dataset,
         grid=cells,
         resources=_section(ResourcesSpec, "resources", (recipe_file, document), options),
-        report=_report(document, cells),
-        phantom=_section(PhantomSpec, "phantom", (recipe_file, document), options),
+        report=_report(document, cells, options),
+        phantom=_section(PhantomSpec, "phantom", phantom, options),
         description=(document.text("description") or "").strip(),
         source=str(path),
+        places={name: given.at(name) for name, given in _given(PhantomSpec, "phantom", phantom, options).items()}
+        | {"data": f"--data {data}" if data else document.at("data")},
     )
 
 
@@ -95,7 +98,9 @@ def _identity(document: Document, *, recipe: str, data: str) -> str:
 
 def _options(sets: Sequence[str]) -> dict[str, Given]:
     """`--set` arguments as {name: (value, place)}; a later argument replaces an earlier one."""
-    known = trial_fields() | fields_of(ResourcesSpec, "resources.") | fields_of(PhantomSpec, "phantom.")
+    known = dict(trial_fields())
+    for model, prefix in ((ResourcesSpec, "resources."), (PhantomSpec, "phantom."), (ReportSpec, "report.")):
+        known |= fields_of(model, prefix)
     options: dict[str, Given] = {}
     for argument in sets:
         name, equals, text = argument.partition("=")
@@ -119,13 +124,9 @@ def _option_value(text: str, where: str) -> Located:
 def _section(model: type[S], key: str, documents: Sequence[Document], options: Mapping[str, Given]) -> S:
     """A block that is no trial setting, from recipe, file and `--set`; SpecError where a value is missing."""
     known = fields_of(model, f"{key}.")
-    flat: dict[str, Given] = {}
-    for document in documents:
-        if document.block(key).value:
-            flat |= flatten_located(Located({key: document.block(key)}, 1), document.place, known=known)
-    flat |= {name: option for name, option in options.items() if name in known}
     values = {
-        name: checked(name, given.node.plain(), given.at(name), field=known[name]).value for name, given in flat.items()
+        name: checked(name, given.node.plain(), given.at(name), field=known[name]).value
+        for name, given in _given(model, key, documents, options).items()
     }
     for name, field in known.items():
         if field.is_required() and name not in values:
@@ -133,22 +134,49 @@ def _section(model: type[S], key: str, documents: Sequence[Document], options: M
     return model.model_validate(nested(values).get(key, {}))
 
 
-def _report(document: Document, cells: Sequence[Cell]) -> ReportSpec:
-    """The `report` block; without one, rows are all axes but seeds and columns is `labels.fraction` if it varies."""
-    if not document.block("report").value:
-        names = list(dict.fromkeys(axis for cell in cells for axis in cell.axes))
-        columns = "labels.fraction" if "labels.fraction" in names else ""
-        seeds = ("seed", "seed.pretrain", "seed.finetune", "labels.draw")
-        return ReportSpec(rows=tuple(name for name in names if name not in (*seeds, columns)), columns=columns)
-    report = _section(ReportSpec, "report", (document,), {})
-    nodes = document.block("report").value
+def _given(
+    model: type[BaseModel], key: str, documents: Sequence[Document], options: Mapping[str, Given]
+) -> dict[str, Given]:
+    """The values of a block by dotted name, unchecked, each from the place that counts."""
+    known = fields_of(model, f"{key}.")
+    flat: dict[str, Given] = {}
+    for document in documents:
+        if document.block(key).value:
+            flat |= flatten_located(Located({key: document.block(key)}, 1), document.place, known=known)
+    return flat | {name: option for name, option in options.items() if name in known}
+
+
+def _report(document: Document, cells: Sequence[Cell], options: Mapping[str, Given]) -> ReportSpec:
+    """The `report` block and `--set report.*`; SpecError where one names no setting or no measurement."""
+    report = _section(ReportSpec, "report", (document,), options)
+    given = _given(ReportSpec, "report", (document,), options)
     for key, listed in (("rows", report.rows), ("columns", (report.columns,))):
         for name in listed:
-            if name and name != "label" and name not in trial_fields():
-                where = document.place.at(f"report.{key}", nodes[key].line)
+            if name and (name != "label" or key == "columns") and name not in trial_fields():
+                where = given[f"report.{key}"].at(f"report.{key}")
                 raise SpecError(f"{where}: '{name}' is no setting{did_you_mean(name, trial_fields())}")
     for value in report.values:
-        if not re.fullmatch(r"(val|test)/.+", value):
-            where = document.place.at("report.values", nodes["values"].line)
-            raise SpecError(f"{where}: '{value}' is no measurement; expected val/... or test/..., as in test/dsc")
-    return report
+        _require_measurement(value, given["report.values"].at("report.values") if "report.values" in given else "")
+    return report if document.block("report").value else _filled_in(report, cells, given)
+
+
+def _require_measurement(value: str, where: str) -> None:
+    """`test/dsc`, `val/dsc/<class>`, and the counts `test/dsc_n`, `test/n_cases`."""
+    part, _, rest = value.partition("/")
+    measure = rest.split("/")[0]
+    if part in ("val", "test") and measure.removesuffix("_n") in (*MEASURES, "n_cases", "n_patients"):
+        return
+    nearly = value if part in ("val", "test") else f"test/{value}"
+    near = did_you_mean(nearly, [f"{known}/{name}" for known in ("test", "val") for name in MEASURES])
+    raise SpecError(f"{where}: '{value}' is no measurement; expected val/... or test/..., as in test/dsc{near}")
+
+
+def _filled_in(report: ReportSpec, cells: Sequence[Cell], given: Mapping[str, Given]) -> ReportSpec:
+    """Without a `report` block rows are all axes but seeds, and columns is `labels.fraction` if it varies."""
+    names = list(dict.fromkeys(axis for cell in cells for axis in cell.axes))
+    varied = "labels.fraction" if "labels.fraction" in names and "labels.fraction" not in report.rows else ""
+    columns = report.columns if "report.columns" in given else varied
+    seeds = ("seed", "seed.pretrain", "seed.finetune", "labels.draw")
+    rows = tuple(name for name in names if name not in (*seeds, columns))
+    filled = {"columns": columns} | ({} if "report.rows" in given else {"rows": rows})
+    return report.model_copy(update=filled)

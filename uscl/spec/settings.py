@@ -90,7 +90,7 @@ class Given:
 def flatten_located(node: Located, place: Place, *, known: Mapping[str, FieldInfo]) -> dict[str, Given]:
     """Nested or dotted keys of a block by dotted name; SpecError for an unknown name or one given twice."""
     flat: dict[str, Given] = {}
-    for name, child in _leaves(node, ""):
+    for name, child in _leaves(node, "", known):
         where = place.at(name, child.line)
         require_known(name, where, known=known)
         if name in flat:
@@ -99,12 +99,15 @@ def flatten_located(node: Located, place: Place, *, known: Mapping[str, FieldInf
     return flat
 
 
-def _leaves(node: Located, prefix: str) -> Iterable[tuple[str, Located]]:
+def _leaves(node: Located, prefix: str, known: Mapping[str, FieldInfo]) -> Iterable[tuple[str, Located]]:
+    """Every name and its value; a setting's own value may be a group (`temporal.window: {a: 1}`), a wrong one."""
     for key, child in node.value.items():
-        if child.is_mapping and child.value:
-            yield from _leaves(child, f"{prefix}{key}.")
+        name = f"{prefix}{key}"
+        is_leaf = name in known and not any(other.startswith(f"{name}.") for other in known)
+        if child.is_mapping and child.value and not is_leaf:
+            yield from _leaves(child, f"{name}.", known)
         else:
-            yield f"{prefix}{key}", child
+            yield name, child
 
 
 def require_known(name: str, where: str, *, known: Mapping[str, FieldInfo]) -> None:
@@ -121,6 +124,8 @@ def require_known(name: str, where: str, *, known: Mapping[str, FieldInfo]) -> N
 def checked(name: str, value: Any, where: str, *, field: FieldInfo) -> Setting:
     """The setting with its value as the field's type; SpecError in words where it does not fit."""
     setting = Setting(name, value, where)
+    if isinstance(value, dict):
+        raise setting.error(f"expected {_expected(field)}, got a mapping")
     if isinstance(value, bool) and field.annotation is not bool:
         raise setting.error(f"expected {_expected(field)}, got '{shown(value)}'")
     try:

@@ -28,15 +28,23 @@ class ResourcesSpec(Section):
     """Mixed precision on GPUs: bf16, or fp16 with loss scaling below compute capability 8.0."""
 
 
+MEASURES = (
+    *("dsc", "dsc_nan_drop", "dsc_gt_present", "dsc_floor", "hd95", "hd95_nan_drop", "miss_rate"),
+    *("delta_snr", "delta_snr_present", "delta_snr_present_db", "delta_snr_signed"),
+    *("detected", "missed", "false_alarm", "snr_degenerate"),
+)
+"""What an evaluation measures, over all classes and per class: `test/dsc`, `test/dsc/<class>` (science.md 7)."""
+
+
 class ReportSpec(Section):
     """The table at the end of a sweep."""
 
     rows: tuple[str, ...] = ()
-    """Settings that make a row; cells that differ in nothing else are averaged (seeds)."""
+    """Settings that make a row, or `label`. Cells of one row and column are averaged; `± sd` is over seeds alone."""
     columns: str = ""
     """The setting that makes the columns; empty: one column."""
     values: tuple[str, ...] = ("test/dsc",)
-    """Measurements shown, `val/...` or `test/...`."""
+    """Measurements shown: `test/dsc`, `val/dsc`, `test/delta_snr`, ...; of one class: `test/dsc/<class>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +56,10 @@ class Cell:
     label: str
     """The row in words, then the grid's values: `pairwise positive both labels.fraction=0.1 seed=0`."""
     axes: Mapping[str, Any]
-    """The settings of its row and grid point, by dotted name as written (`seed` stays `seed`)."""
+    """The settings of its row and grid point, by dotted name as written, and those that `--set` changes."""
     spec: TrialSpec
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    """Settings besides its axes that the file's `fixed` sets otherwise than the recipe and the defaults do."""
     places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Where each given setting stands: `sweeps/x.yaml:14: temporal.window`."""
 
@@ -76,10 +86,16 @@ class SweepSpec:
     description: str = ""
     source: str = ""
     """The file it was read from."""
+    places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Where `data` and the settings of the phantom stand."""
 
     def cells(self) -> tuple[Cell, ...]:
         """Every cell in file order: rows outer, grid inner."""
         return self.grid
+
+    def error(self, name: str, message: str) -> SpecError:
+        """An error about `data` or a setting of the phantom, to be raised; it begins with file and line."""
+        return SpecError(f"{place_of(name, self.places)}: {message}")
 
     def to_json(self) -> dict[str, Any]:
         """What a sweep's folder keeps of it, with every setting of every cell."""
