@@ -3,16 +3,19 @@
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from uscl.data.phantom import phantom_index
 from uscl.errors import DataError, SpecError
 from uscl.records import Outcome
 from uscl.spec.reader import load_sweep
 from uscl.sweep.plan import cell_store, outlook, plan_sweep, queue_cells, sharing, survey, to_do
 
 ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "uscl" / "recipes" / "demo.yaml"
 
 
 def plan_of(tmp_path, text="", *, sets=(), **options):
@@ -76,6 +79,62 @@ def test_windows_in_milliseconds_and_fractions(tmp_path):
 def test_an_image_larger_than_the_datasets_is_refused(tmp_path):
     with pytest.raises(SpecError, match=r"--set image\.size=128: 128 is larger than the 64 px frames of dataset"):
         plan_of(tmp_path, sets=["image.size=128"])
+
+
+@pytest.mark.parametrize("stage", ["encoder", "decoder"])
+def test_batches_beyond_the_data_are_refused_at_their_setting(tmp_path, stage):
+    with pytest.raises(SpecError) as refused:
+        plan_of(tmp_path, sets=[f"{stage}.clips=37"])
+    assert str(refused.value) == (
+        f"--set {stage}.clips=37: 37 clips in a batch, but dataset 'phantom' has 36 for pretraining; set at most 36"
+    )
+    with pytest.raises(SpecError) as refused:
+        plan_of(tmp_path, f"fixed: {{{stage}.frames: 33}}\n")
+    assert str(refused.value) == (
+        f"{tmp_path}/x.yaml:4: {stage}.frames: 33 frames of a clip in a batch, but the longest clip has 32;"
+        " set at most 32"
+    )
+    plan_of(tmp_path, sets=[f"{stage}.clips=36", f"{stage}.frames=32"])
+    plan_of(tmp_path, sets=[f"{stage}.clips=37", f"{stage}.frames=33", "method=supervised"])
+
+
+def test_what_the_data_refuses_is_told_at_its_setting(tmp_path):
+    def refusal(text="", *sets):
+        with pytest.raises(SpecError) as refused:
+            plan_of(tmp_path, text, sets=sets)
+        return str(refused.value)
+
+    assert refusal("fixed: {speckle.classes: [liver]}\n").startswith(
+        f"{tmp_path}/x.yaml:4: speckle.classes: 'liver' is no class of dataset 'phantom'; it has capsule, "
+    )
+    assert refusal("phantom:\n  patients: 1\n").startswith(
+        f"{tmp_path}/x.yaml:5: phantom.patients: dataset phantom: 1 patients or groups with labelled cases; "
+    )
+    assert refusal("", "image.size=128").startswith("--set image.size=128: 128 is larger than the 64 px frames")
+
+
+def test_a_class_without_labels_is_told_at_the_fraction_or_at_the_dataset(tmp_path, monkeypatch):
+    def plan_with(*, owners):
+        """cec alone in the first case of each of so many patients, all else in the other cases."""
+
+        def index_of(spec):
+            index = phantom_index(spec)
+            kept = {case.patient: case.case for case in reversed(index.cases)}
+            kept = set(sorted(kept.values())[:owners])
+            rest, cec = frozenset(index.classes) - {"cec"}, frozenset({"cec"})
+            cases = [replace(case, classes=cec if case.case in kept else rest) for case in index.cases]
+            return replace(index, cases=tuple(cases))
+
+        monkeypatch.setattr("uscl.data.phantom.phantom_index", index_of)
+        with pytest.raises(SpecError) as refused:
+            plan_of(tmp_path, "fixed:\n  speckle.weight: 0\ngrid:\n  labels.fraction: [1.0, 0.005]\n")
+        return str(refused.value)
+
+    rare = plan_with(owners=20)
+    assert rare.startswith(f"{tmp_path}/x.yaml:7: labels.fraction: dataset phantom: labels.fraction 0.005 keeps "), rare
+    never = plan_with(owners=0)
+    assert never.startswith(f"{RECIPE}:")
+    assert ": phantom.patients: dataset phantom: labels.fraction 1: class 'cec' occurs in none of the " in never
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):

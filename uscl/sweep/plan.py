@@ -65,14 +65,14 @@ class SweepPlan:
 def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> SweepPlan:
     """Cells with their stage keys, duplicates collapsed; `share=False` gives each cell stage folders of its own.
 
-    SpecError or DataError, naming cell and setting, where a cell is impossible on this dataset.
+    SpecError, at the place of the setting to change, where a cell is impossible on this dataset.
     """
     store_root = _absolute(store_root)
     dataset_path, index = _find_data(spec, store_root)
     cells: dict[str, PlannedCell] = {}
     duplicates = []
     for cell in spec.cells():
-        planned = _plan_cell(cell, index, share=share)
+        planned = _plan_cell(cell, spec, index, share=share)
         first = cells.setdefault(planned.plan.cell, planned)
         if first is not planned:
             duplicates.append(_duplicate(planned, first))
@@ -102,18 +102,20 @@ def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
     return path, open_dataset(path).index
 
 
-def _plan_cell(cell: Cell, index: DatasetIndex, *, share: bool) -> PlannedCell:
+def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool) -> PlannedCell:
     _check_content(cell, index)
+    _check_classes(cell, index)
     try:
         links = chain(cell.spec, index)
-    except (SpecError, DataError) as error:
-        raise type(error)(f"cell {cell.number} ({cell.label}): {error}") from error
+    except DataError as error:
+        raise _placed(error, cell, sweep, index) from error
     _check_against_data(cell, links, index)
     plan = CellPlan(
         number=cell.number,
         cell=links.cell,
         label=cell.label,
         axes=dict(cell.axes),
+        fixed=dict(cell.fixed),
         settings=flatten(cell.spec),
         stages={stage.name: stage.ref for stage in links.stages},
         namespace="" if share else links.cell[:16],
@@ -141,9 +143,22 @@ def _check_against_data(cell: Cell, links: Chain, index: DatasetIndex) -> None:
             f"{spec.image.size} is larger than the {index.size} px frames of dataset '{index.name}'; "
             f"set at most {index.size}, or make the dataset larger",
         )
-    if spec.method == "contrastive" and spec.temporal.polarity != "none":
+    if spec.method == "contrastive":
         read = set(links.stage("encoder").data.clips)
-        _check_window(cell, [clip for clip in index.clips if clip.clip in read])
+        clips = [clip for clip in index.clips if clip.clip in read]
+        _check_batches(cell, clips, index)
+        if spec.temporal.polarity != "none":
+            _check_window(cell, clips)
+
+
+def _placed(error: DataError, cell: Cell, sweep: SweepSpec, index: DatasetIndex) -> SpecError:
+    """Why a cell has no training cases, at the setting to change: the label fraction, or else the dataset."""
+    whole = cell.spec.labels.model_copy(update={"fraction": 1.0})
+    try:
+        chain(cell.spec.model_copy(update={"labels": whole}), index)
+    except DataError:
+        return sweep.error("phantom.patients" if sweep.data == "phantom" else "data", str(error))
+    return cell.error("labels.fraction", str(error))
 
 
 def _check_content(cell: Cell, index: DatasetIndex) -> None:
@@ -157,11 +172,33 @@ def _check_content(cell: Cell, index: DatasetIndex) -> None:
         raise cell.error("method", f"{said}, or set method: supervised")
 
 
+def _check_classes(cell: Cell, index: DatasetIndex) -> None:
+    unknown = [name for name in cell.spec.speckle.classes if name not in index.classes]
+    if unknown:
+        said = f"'{unknown[0]}' is no class of dataset '{index.name}'; it has {', '.join(index.classes)}"
+        raise cell.error("speckle.classes", said)
+
+
+def _check_batches(cell: Cell, clips: Sequence[ClipEntry], index: DatasetIndex) -> None:
+    """Beyond these a batch would hold a clip or a frame twice, and take them for two."""
+    longest = max((clip.num_frames for clip in clips), default=0)
+    if len(clips) < 2:
+        said = f"contrastive pretrains on 2 clips or more; dataset '{index.name}' has {len(clips)} outside validation"
+        raise cell.error("method", f"{said} and test; use method: supervised")
+    for stage, batch in (("encoder", cell.spec.encoder), ("decoder", cell.spec.decoder)):
+        if batch.clips > len(clips):
+            said = f"{batch.clips} clips in a batch, but dataset '{index.name}' has {len(clips)} for pretraining"
+            raise cell.error(f"{stage}.clips", f"{said}; set at most {len(clips)}")
+        if batch.frames > longest:
+            said = f"{batch.frames} frames of a clip in a batch, but the longest clip has {longest}"
+            raise cell.error(f"{stage}.frames", f"{said}; set at most {longest}")
+
+
 def _check_window(cell: Cell, clips: Sequence[ClipEntry]) -> None:
     unit, window = cell.spec.temporal.unit, cell.spec.temporal.window
     timeless = next((clip.clip for clip in clips if not clip.has_times), None)
     if unit == "ms" and timeless is not None:
-        raise DataError(f"clip {timeless} has no frame times; temporal.unit: ms needs them (column time_ms)")
+        raise cell.error("temporal.unit", f"ms needs frame times (column time_ms), and clip {timeless} has none")
     longest = max((_extent(clip, unit) for clip in clips), default=0.0)
     if window > longest:
         said = f"{window:g} {unit} is longer than every clip; the longest spans {longest:g} {unit}"
