@@ -4,6 +4,7 @@ import itertools
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -160,9 +161,41 @@ def test_moot_settings_show_as_a_dash():
 def test_a_mean_over_an_unnamed_setting_is_said():
     cells = [plan(1, **{"temporal.window": 5}), plan(2, **{"temporal.window": 9})]
     notes = build_table(cells, records_of(cells, lambda c: 0.5), REPORT).notes
-    assert "means also average over temporal.window: name it in `report.rows`" in notes
+    assert "means also average over temporal.window (no ± there): name it in `report.rows`" in notes
     seeds = [plan(1, seed=0), plan(2, seed=1)]
     assert not any("average over" in n for n in build_table(seeds, records_of(seeds, lambda c: 0.5), REPORT).notes)
+
+
+def test_a_spread_is_over_seeds_and_nothing_else():
+    windows = [plan(i + 1, seed=i % 2, **{"temporal.window": (5, 9)[i // 2]}) for i in range(4)]
+    seeds = [plan(i + 5, seed=i, fraction=1.0, **{"temporal.window": 5}) for i in range(2)]
+    cells = [*windows, *seeds]
+    records = records_of(cells, lambda c: c.number / 10)
+    table = build_table(cells, records, REPORT)
+    mixed, repeated = table.blocks[0].rows[0].entries
+    assert (mixed.mean, mixed.n, math.isnan(mixed.sd)) == (0.25, 4, True)
+    assert (repeated.n, repeated.sd) == (2, pytest.approx(0.1 / math.sqrt(2)))
+    text = to_text(table)
+    assert "0.250 " in text and text.count("±") == 1 + 1, "one entry, and the note"
+    named = REPORT.model_copy(update={"rows": (*REPORT.rows, "temporal.window")})
+    assert not any("average over" in note for note in build_table(cells, records, named).notes)
+    assert build_table(cells, records, named).blocks[0].rows[1].entries[0].sd == pytest.approx(0.1 / math.sqrt(2))
+
+
+def test_a_row_whose_settings_are_all_moot_has_a_name():
+    report = ReportSpec(rows=("temporal.stage", "temporal.window"), columns="labels.fraction")
+    supervised = replace(plan(1, method="supervised"), label="none labels.fraction=0.1 seed=0")
+    baseline = [replace(plan(2 + s, polarity="none", seed=s), label=f"baseline seed={s}") for s in range(2)]
+    cells = [supervised, *baseline, plan(4, **{"temporal.window": 5})]
+    rows = build_table(cells, records_of(cells, lambda c: 0.5), report).blocks[0].rows
+    assert [row.settings for row in rows] == [("supervised", "-"), ("baseline", "-"), ("both", "5")]
+    assert rows[1].entries[0].n == 2
+
+
+def test_rows_by_label():
+    cells = [replace(plan(i + 1, seed=i % 2), label=f"{'ab'[i // 2]} x seed={i % 2}") for i in range(4)]
+    table = build_table(cells, records_of(cells, lambda c: 0.5), ReportSpec(rows=("label",)))
+    assert [(row.settings, row.entries[0].n) for row in table.blocks[0].rows] == [(("a x",), 2), (("b x",), 2)]
 
 
 def test_mixed_devices_and_torch_versions_are_noted_once_and_equal_ones_not():

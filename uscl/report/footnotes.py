@@ -39,7 +39,7 @@ def footnotes(
         _cells_note(COORDINATES, results, lambda r: r is not None and "coordinates" in r.flags),
         _cells_note("! diverged (non-finite loss), not in the mean", results, lambda r: r is not None and _diverged(r)),
         _cells_note("? not finished, not in the mean", results, lambda r: r is None),
-        f"means also average over {', '.join(mixed)}: name it in `report.rows`" if mixed else "",
+        f"means also average over {', '.join(mixed)} (no ± there): name it in `report.rows`" if mixed else "",
         *_rule_notes(values),
         *_provenance_notes(records[cell.cell] for cell in cells if cell.cell in records),
     ]

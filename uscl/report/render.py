@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from uscl.records import CellPlan
@@ -85,7 +86,7 @@ def _number(entry: Entry | None, pad: int) -> str:
     """Mean, spread where there is one, and marks; padded so that the digits of a column stand under each other."""
     if entry is None:
         return ABSENT + " " * pad
-    spread = f" ± {entry.sd:.3f}" if entry.n > 1 else ""
+    spread = "" if math.isnan(entry.sd) else f" ± {entry.sd:.3f}"
     return f"{_mean(entry)}{spread}{entry.marks.ljust(pad)}"
 
 

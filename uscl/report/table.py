@@ -34,7 +34,7 @@ class Entry:
     mean: float
     """NaN where no cell has the measurement."""
     sd: float
-    """Sample standard deviation over the cells; NaN where n < 2."""
+    """Sample standard deviation over seeds; NaN where n < 2, or where the cells differ in more than seeds."""
     n: int
     marks: str = ""
 
@@ -75,13 +75,19 @@ class Table:
 def build_table(cells: Sequence[CellPlan], records: Mapping[str, CellRecord], report: ReportSpec) -> Table:
     """The table of the `report:` block over the planned cells; cells without a record count as missing.
 
-    Mean, sample sd and n are over the finished cells of a row and column (its seeds); a NaN measurement leaves n.
+    Mean and n are over the finished cells of a row and column, and so is the sample sd where these differ in seeds
+    alone; a NaN measurement leaves n.
     """
     rows, columns = _row_names(cells, report), _column_values(cells, report.columns)
     groups = _groups(cells, rows, report.columns)
     blocks = tuple(_block(value, groups, columns, records) for value in report.values)
-    notes = footnotes(cells, records, report.values, mixed=_mixed_axes(cells, (*rows, report.columns)))
+    notes = footnotes(cells, records, report.values, mixed=_mixed_axes(groups))
     return Table(rows, report.columns, columns, blocks, (*_single_run_note(blocks), *notes))
+
+
+def row_label(cell: CellPlan) -> str:
+    """The label without its `name=value` words: `baseline` of `baseline labels.fraction=0.1 seed=0`."""
+    return " ".join(word for word in cell.label.split() if word.partition("=")[0] not in cell.axes)
 
 
 def shown(settings: Mapping[str, Any], name: str) -> str:
@@ -131,9 +137,17 @@ def _groups(cells: Iterable[CellPlan], rows: Sequence[str], column: str) -> _Gro
     """Cells by row and column, in the order of their numbers."""
     groups: _Groups = {}
     for cell in sorted(cells, key=lambda cell: cell.number):
-        row = tuple(shown(cell.settings, name) for name in rows)
-        groups.setdefault(row, {}).setdefault(shown(cell.settings, column), []).append(cell)
+        groups.setdefault(_row_key(cell, rows), {}).setdefault(shown(cell.settings, column), []).append(cell)
     return groups
+
+
+def _row_key(cell: CellPlan, rows: Sequence[str]) -> tuple[str, ...]:
+    """The settings of a cell's row; where all of them are moot, its method or label first, so that rows differ."""
+    key = tuple(row_label(cell) if name == "label" else shown(cell.settings, name) for name in rows)
+    if not key or any(text != NOT_APPLICABLE for text in key):
+        return key
+    supervised = cell.settings.get("method") == "supervised"
+    return ("supervised" if supervised else row_label(cell) or NOT_APPLICABLE, *key[1:])
 
 
 def _block(value: str, groups: _Groups, columns: Sequence[str], records: Mapping[str, CellRecord]) -> Block:
@@ -157,7 +171,8 @@ def _entry(cells: Sequence[CellPlan] | None, value: str, records: Mapping[str, C
     marks += DIVERGED * any(result is not None and result.outcome is Outcome.DIVERGED for result in results)
     marks += PARTIAL * any(result is None for result in results)
     mean = math.fsum(values) / len(values) if values else math.nan
-    sd = statistics.stdev(values) if len(values) > 1 else math.nan
+    repeats = len(values) > 1 and not _mixed(cells)
+    sd = statistics.stdev(values) if repeats else math.nan
     return Entry(mean, sd, len(values), marks)
 
 
@@ -169,12 +184,12 @@ def _single_run_note(blocks: Sequence[Block]) -> tuple[str, ...]:
     return ("n = 1: one training run, no spread is known; add seeds before reading small differences",)
 
 
-def _mixed_axes(cells: Sequence[CellPlan], named: Sequence[str]) -> tuple[str, ...]:
+def _mixed_axes(groups: _Groups) -> tuple[str, ...]:
     """Settings, other than seeds, that cells of one entry differ in: the mean hides them."""
-    mixed: dict[str, None] = {}
-    seen: dict[tuple[str, ...], CellPlan] = {}
+    entries = [cells for by_column in groups.values() for cells in by_column.values()]
+    return tuple(dict.fromkeys(name for cells in entries for name in _mixed(cells)))
+
+
+def _mixed(cells: Sequence[CellPlan]) -> tuple[str, ...]:
     axes = dict.fromkeys(name for cell in cells for name in cell.axes if name not in ("seed", *SEEDS))
-    for cell in cells:
-        first = seen.setdefault(tuple(shown(cell.settings, name) for name in named), cell)
-        mixed |= {name: None for name in axes if shown(first.settings, name) != shown(cell.settings, name)}
-    return tuple(mixed)
+    return tuple(name for name in axes if len({shown(cell.settings, name) for cell in cells}) > 1)
