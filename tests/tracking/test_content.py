@@ -17,6 +17,7 @@ from uscl.tracking.content import (
     manifests_of,
     measurements,
     run_content,
+    told_apart,
     varying,
 )
 
@@ -130,6 +131,23 @@ def test_config_is_nested_yaml():
 
 def test_only_axes_that_vary_make_columns(cells):
     assert varying(cells) == ["contrast.loss", "temporal.polarity", "temporal.stage", "labels.fraction"]
+
+
+def test_params_tell_what_the_file_fixes_and_what_set_changed(store, cells):
+    from dataclasses import replace
+
+    finish(store, cells[0])
+    cell = replace(cells[0], fixed={"finetune.lr": 0.5}, axes=cells[0].axes | {"encoder.steps": 20})
+    params = content(store, cell).params
+    assert (params["finetune.lr"], params["encoder.steps"]) == ("0.5", "20")
+    assert "finetune.steps" not in params
+
+
+def test_columns_are_the_params_in_which_any_runs_differ():
+    old = {"method": "contrastive", "seed": "0", "cell": "a"}
+    new = old | {"encoder.steps": "20", "cell": "b"}
+    assert told_apart([old, new, new | {"seed": "1"}]) == ["seed", "encoder.steps"]
+    assert told_apart([new, new | {"cell": "c"}]) == []
 
 
 def test_records_are_json(cells):

@@ -236,6 +236,26 @@ def test_a_label_that_changed_renames_the_run_and_params_stay(store, cells):
     assert (run["params"]["finetune.lr"], run["params"]["seed"], run["tags"]["uscl.seed"]) == ("0.001", "0", "7")
 
 
+def test_a_sweep_with_another_set_shows_the_difference_as_a_column(store, cells):
+    import json
+    from dataclasses import replace
+
+    def columns():
+        copy_of = client_of(store).get_experiment_by_name(IDENTITY)
+        return json.loads(copy_of.tags["mlflow.sharedViewState.uscl"])["selectedColumns"]
+
+    finish(store, cells[0])
+    copy(store, cells[:1])
+    assert "params.`encoder.steps`" not in columns()
+    stages = {name: replace(ref, key=ref.key[::-1]) for name, ref in cells[0].stages.items()}
+    short = replace(cells[0], cell=cells[0].cell[::-1], axes=cells[0].axes | {"encoder.steps": 20}, stages=stages)
+    finish(store, short)
+    copy(store, [short])
+    assert "params.`encoder.steps`" in columns()
+    copy(store, cells[:1])
+    assert "params.`encoder.steps`" in columns(), "the runs of 20 steps are still in the table"
+
+
 def test_a_server_that_is_gone_is_one_line_for_sync_and_one_warning_for_the_mirror(store, cells):
     with pytest.raises(TrackerError, match=r"^MLflow at http://127.0.0.1:9 cannot be written: "):
         copy(store, cells, tracking_uri="http://127.0.0.1:9")

@@ -128,16 +128,20 @@ def run_content(
         name=cell.label or f"cell {cell.number}",
         status=status,
         tags=_tags(identity, cell, manifests, history) | {"uscl.outcome": str(outcome or history.state or "drained")},
-        params={name: clipped(text_of(value), PARAM_CHARACTERS) for name, value in cell_params(cell).items()},
+        params=cell_params(cell),
         start_ms=_milliseconds(history.first_s),
         end_ms=None if status == "RUNNING" else _milliseconds(history.last_s),
     )
 
 
-def cell_params(cell: CellPlan) -> dict[str, Any]:
-    """What a run's params show: its axes, its method and its short id. Its number may change, so that is a tag."""
+def cell_params(cell: CellPlan) -> dict[str, str]:
+    """What a run's params show: its axes, what the file fixes otherwise than the recipe, its method and its short id.
+
+    Its number may change, so that is a tag.
+    """
     method = {"method": cell.settings["method"]} if "method" in cell.settings else {}
-    return {**method, **cell.axes, "cell": cell.cell[:10]}
+    values = {**method, **cell.fixed, **cell.axes, "cell": cell.cell[:10]}
+    return {name: clipped(text_of(value), PARAM_CHARACTERS) for name, value in values.items()}
 
 
 def number_tag(number: int) -> str:
@@ -149,6 +153,12 @@ def varying(cells: Sequence[CellPlan]) -> list[str]:
     """The axes that have more than one value in the sweep, in the order of the cells' own."""
     axes = dict.fromkeys(name for cell in cells for name in cell.axes)
     return [name for name in axes if len({text_of(cell.axes.get(name, "")) for cell in cells}) > 1]
+
+
+def told_apart(params: Sequence[Mapping[str, str]]) -> list[str]:
+    """The params in which an experiment's runs differ, those of an earlier `--set` or file too; not the short id."""
+    names = dict.fromkeys(name for of_run in params for name in of_run if name != "cell")
+    return [name for name in names if len({of_run.get(name) for of_run in params}) > 1]
 
 
 def measurements(store: StageStore, cell: CellPlan, stage: str, manifest: StageManifest | None) -> list[Measurement]:

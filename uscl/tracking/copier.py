@@ -18,6 +18,7 @@ from uscl.tracking.content import (
     TAG_CHARACTERS,
     CellHistory,
     RunContent,
+    cell_params,
     clipped,
     config_yaml,
     manifests_of,
@@ -26,6 +27,7 @@ from uscl.tracking.content import (
     outcome_of,
     run_content,
     stages_json,
+    told_apart,
     varying,
 )
 from uscl.tracking.location import Location
@@ -180,7 +182,9 @@ class Copier:
         values = dict.fromkeys([*self._document.get("report", {}).get("values", ()), *SHOWN_METRICS])
         # Results before axes: a run's name tells its axes already, and a narrow window shows the first columns.
         shown = {f"metrics.`{name}`": name for name in values}
-        shown |= {f"params.`{name}`": name for name in varying(self._cells)}
+        runs = [known.params for key, known in self._tracker.runs.items() if key.startswith("uscl.cell=")]
+        runs += [cell_params(cell) for cell in self._cells]
+        shown |= {f"params.`{name}`": name for name in [*varying(self._cells), *told_apart(runs)]}
         widths = dict(FIXED_COLUMNS) | {column: 8 * len(name) + 30 for column, name in shown.items()}
         return json.dumps(
             {
