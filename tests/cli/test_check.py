@@ -90,9 +90,25 @@ def test_the_table_names_number_id_label_reuse_and_duplicates(tmp_path: Path):
     ]
     assert [line.split()[:2] for line in lines[2:5]] == [[str(c["number"]), c["cell"][:10]] for c in cells]
     assert lines[3].split()[2:6] == ["near", "temporal.window=3", "cell", "1"]
-    assert lines[5] == "cell 2 (none temporal.window=4) is the same as cell 1: runs once"
-    assert lines[6] == "3 cells, 0 finished; to run: 1 x encoder, 3 x decoder, 3 x finetune, 6 x evaluate"
+    assert lines[5] == "cell 2 is the same as cell 1: runs once"
+    assert lines[6] == "training cases by labels.fraction: 1 -> 96"
+    assert lines[7] == "3 cells, 0 finished; to run: 1 x encoder, 3 x decoder, 3 x finetune, 6 x evaluate"
     assert cells[0]["duplicates"] == [2]
+
+
+def test_many_duplicates_are_one_line_with_spans(tmp_path: Path):
+    output = run_check(SWEEPS / "grid.yaml", "--store", tmp_path / "runs").output
+    (line,) = (line for line in output.splitlines() if "same as" in line)
+    assert line.startswith("48 cells are the same as an earlier one and run once: ")
+    assert line.endswith("(which as which: --json)") and len(line) <= 160
+    assert "training cases by labels.fraction: 0.1 -> 10, 0.5 -> 48, 1 -> 96" in output.splitlines()
+
+
+def test_a_fraction_that_gives_different_counts_shows_their_range(tmp_path: Path):
+    path = small(tmp_path)
+    lines = run_check(path, "--store", tmp_path / "runs", "--set", "split.test_fraction=[0.2, 0.5]").output.splitlines()
+    (line,) = (line for line in lines if line.startswith("training cases by labels.fraction: "))
+    assert line == "training cases by labels.fraction: 1 -> 48-96"
 
 
 def test_what_the_store_holds_is_said(tmp_path: Path):

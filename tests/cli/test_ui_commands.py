@@ -65,9 +65,9 @@ def test_sync_of_one_sweep(store, synced):
 def test_ui_prints_a_link_per_sweep_where_a_server_has_them(store, synced):
     result = call(ui_module.ui, "--store", store)
     assert result.output.splitlines() == [
-        f"MLflow: {ADDRESS}",
-        f"  grid (1 runs): {ADDRESS}/#/experiments/7/runs?viewStateShareKey=uscl",
-        f"  temporal (1 runs): {ADDRESS}/#/experiments/7/runs?viewStateShareKey=uscl",
+        f"grid (1 runs): {ADDRESS}/#/experiments/7/runs?viewStateShareKey=uscl",
+        f"temporal (1 runs): {ADDRESS}/#/experiments/7/runs?viewStateShareKey=uscl",
+        f"MLflow's home: {ADDRESS}",
     ]
 
 

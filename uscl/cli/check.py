@@ -12,6 +12,8 @@ import click
 
 from uscl.cli.options import sweep_options
 from uscl.records import STAGE_KINDS
+from uscl.report.footnotes import spans
+from uscl.spec.positions import one_line
 from uscl.spec.reader import load_sweep
 from uscl.spec.reference import settings_page, sweep_schema
 from uscl.sweep.plan import SweepPlan, link, plan_sweep, survey
@@ -80,7 +82,7 @@ def _first_user(user: tuple[SweepPlan, int], plan: SweepPlan, number: int) -> st
 
 
 def plan_lines(plan: SweepPlan, cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The cells as a table, the duplicates by name, and what a run would train."""
+    """The cells as a table, the duplicates by number, the labelled cases, and what a run would train."""
     stages = [name for name in _STAGES if any(name in cell["reuse"] for cell in cells)]
     head = ["cell", "id", "label", *stages]
     rows = [
@@ -93,9 +95,27 @@ def plan_lines(plan: SweepPlan, cells: Sequence[Mapping[str, Any]]) -> list[str]
         for cell in cells
     ]
     lines = [f"{plan.identity}: {plan.spec.source}, dataset {plan.dataset_path}", *_aligned([head, *rows])]
-    for duplicate in plan.duplicates:
-        lines.append(f"cell {duplicate.number} ({duplicate.label}) is the same as cell {duplicate.same_as}: runs once")
-    return [*lines, _summary(cells)]
+    return [*lines, *_twins(plan), _labels(plan), _summary(cells)]
+
+
+def _twins(plan: SweepPlan) -> list[str]:
+    numbers = [duplicate.number for duplicate in plan.duplicates]
+    if not numbers:
+        return []
+    if len(numbers) == 1:
+        return [f"cell {numbers[0]} is the same as cell {plan.duplicates[0].same_as}: runs once"]
+    which = one_line(spans(numbers), length=80)
+    return [f"{len(numbers)} cells are the same as an earlier one and run once: {which} (which as which: --json)"]
+
+
+def _labels(plan: SweepPlan) -> str:
+    """How many labelled cases each label fraction gives to fine-tuning; a range where splits or draws differ."""
+    counts: dict[float, set[int]] = {}
+    for planned in plan.cells:
+        number = len(planned.chain.stage("finetune").data.cases)
+        counts.setdefault(planned.spec.labels.fraction, set()).add(number)
+    said = [f"{fraction:g} -> {'-'.join(map(str, sorted({min(n), max(n)})))}" for fraction, n in sorted(counts.items())]
+    return f"training cases by labels.fraction: {', '.join(said)}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -145,10 +145,11 @@ def _sync_unless_running(store: Path, folder: SweepFolder, *, must: bool) -> Syn
 
 
 def _print_links(address: str, synced: Mapping[str, Synced]) -> None:
-    click.echo(f"MLflow: {address}")
+    """The sweeps' own pages first: a terminal's reader opens the first link, and MLflow's home shows no run."""
     for identity, result in synced.items():
-        page = f"{address}/#/experiments/{result.experiment_id}/runs?viewStateShareKey=uscl"
-        click.echo(f"  {identity} ({result.num_runs} runs): {page}")
+        page = click.style(f"{address}/#/experiments/{result.experiment_id}/runs?viewStateShareKey=uscl", bold=True)
+        click.echo(f"{identity} ({result.num_runs} runs): {page}")
+    click.echo(f"MLflow's home: {address}")
 
 
 def _await_answer(server: subprocess.Popen[bytes], port: int, said: IO[bytes]) -> None:
