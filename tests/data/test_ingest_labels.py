@@ -209,7 +209,7 @@ def test_the_same_picture_with_another_mask_is_told_with_the_mask_kept(folder, t
     disputed = [remark for remark in summary.remarks if "another mask" in remark]
     assert disputed == [
         "1 copy has another mask than the same picture kept: images/7.png and images/0.png "
-        "(Dice 0.000 at least, by class); the mask of images/0.png is kept"
+        "(Dice 0.00 on the class that differs most); the mask of images/0.png is kept"
     ]
     copies = {row["case"]: row["copy_of"] for row in open_dataset(tmp_path / "out").case_rows if row["excluded"]}
     assert copies == {"7": "0", "8": "1"}

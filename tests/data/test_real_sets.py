@@ -92,7 +92,10 @@ def test_usgra_has_214_distinct_images(usgra):
 @pytest.mark.slow
 @needs_usgra
 def test_usgra_copies_are_found_without_its_table(tmp_path):
-    import_labels(USGRA, tmp_path / "out", class_map=CLASSES, size=64)
+    remarks = import_labels(USGRA, tmp_path / "out", class_map=CLASSES, size=64).remarks
+    assert any(
+        "1 copy has another mask" in said and "0077.png and images/0043.png (Dice 0.65" in said for said in remarks
+    )
     assert sum(case.excluded for case in open_dataset(tmp_path / "out").index.cases) == 30
 
 

@@ -56,7 +56,7 @@ def to_text(facts: Mapping[str, Any]) -> str:
     lines += [_class_line(name, entry) for name, entry in facts["classes"].items()]
     lines += [f"contains    {outer}: {', '.join(inner)}" for outer, inner in facts["contains"].items()]
     lines += [_split_line(facts["splits"])]
-    lines += [_pretraining_line(facts)] if facts["clips"]["count"] else []
+    lines += [_pretraining_line(facts)] if facts["clips"]["count"] and "pretraining" in facts["splits"] else []
     lines += [f"note        {counted(count, 'clip')}: {text}" for text, count in facts["clips"]["notes"].items()]
     return "\n".join(lines)
 
@@ -220,8 +220,6 @@ def _units(part: Mapping[str, Any], unit: str) -> str:
 
 
 def _pretraining_line(facts: Mapping[str, Any]) -> str:
-    if "pretraining" not in facts["splits"]:
-        return "pretrain    no split, so none"
     read = facts["splits"]["pretraining"]
     clips = f"{read['clips']} of {counted(facts['clips']['count'], 'clip')}, {counted(read['frames'], 'frame')}"
     return f"pretrain    {clips}: those of nobody in validation or test"

@@ -196,7 +196,7 @@ def _disputed(pairs: Sequence[Pair], kept_for: Mapping[int, int], likenesses: Se
         copy, kept = differing[0]
         count = counted(len(differing), "copy has another mask", "copies have other masks")
         least = dice[frozenset((copy, kept))]
-        example = f"{pairs[copy].name} and {pairs[kept].name} (Dice {least:.3f} at least, by class)"
+        example = f"{pairs[copy].name} and {pairs[kept].name} (Dice {least:.2f} on the class that differs most)"
         yield f"{count} than the same picture kept: {example}; the mask of {pairs[kept].name} is kept"
 
 
