@@ -5,6 +5,7 @@ Prints the outcome as JSON on the last line. It is what the slow tests start, si
 
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -70,20 +71,28 @@ def main():
     runner.have_data = lambda plan, say: None
     plan = fake_plan(root, grid_specs(**options.get("grid", {})), **options.get("script", {}))
     print("planned", flush=True)
-    address = two_nodes(root, options["lose_after"]) if "lose_after" in options else None
+    address = two_nodes(root, options["lose_after"]) if "lose_after" in options else options.get("address")
     outcome = runner.run_sweep(
         plan,
         lambda: sinks(plan, options),
-        options=runner.RunOptions(workers=options.get("workers", 2), run_trial=NAME, address=address),
+        options=runner.RunOptions(
+            workers=options.get("workers", 2),
+            run_trial=NAME,
+            address=address,
+            require_gpu=options.get("require_gpu", False),
+        ),
         say=lambda line: print("say", line, flush=True),
     )
     said = {
         "finished": len(outcome.finished), "held": len(outcome.held), "left": len(outcome.left),
+        "saved": len(outcome.saved),
         "failed": {cell: failed.failure for cell, failed in outcome.failed.items()},
         "trained": dict(outcome.trained), "exit_code": outcome.exit_code, "hard": outcome.hard,
         "ray": "ray" in sys.modules, "torch": "torch" in sys.modules,
     }  # fmt: skip
     print(json.dumps(said), flush=True)
+    if outcome.hard:  # as `uscl sweep` does
+        os._exit(outcome.exit_code)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 
 from uscl.errors import ClusterError, StoreError
 from uscl.spec.sweep import ResourcesSpec
-from uscl.sweep.preflight import Placement, check_store, place, probe_node, versions
+from uscl.sweep.preflight import Placement, check_store, place, place_on_cluster, probe_node, versions
 
 
 def placed(gpus, *, cpus=8, workers=None, require_gpu=False, **resources):
@@ -21,7 +21,6 @@ def test_one_gpu_per_trial_and_as_many_trials_as_gpus():
 def test_without_gpus_trials_fall_back_to_the_cpu():
     assert placed(0) == Placement("cpu", 0.0, 1.0, 8, True)
     assert placed(0, cpus_per_trial=3).workers == 2
-    assert placed(0, cpus=2, cpus_per_trial=4).workers == 1
     assert placed(0, workers=3).workers == 3, "--workers is taken at its word on a CPU"
     assert not placed(0, gpus_per_trial=0).fallback and placed(2, gpus_per_trial=0).device == "cpu"
 
@@ -32,9 +31,11 @@ def test_without_gpus_trials_fall_back_to_the_cpu():
         (0, {"require_gpu": True}, "--require-gpu: there is none here"),
         (1, {"require_gpu": True, "gpus_per_trial": 0}, "--require-gpu: resources.gpus_per_trial is 0"),
         (1, {"gpus_per_trial": 2}, "resources.gpus_per_trial: 2, but this machine has 1"),
+        (0, {"cpus": 2, "cpus_per_trial": 64}, "resources.cpus_per_trial: 64, but this machine has 2 cores"),
+        (1, {"cpus": 2, "cpus_per_trial": 4}, "resources.cpus_per_trial: 4, but this machine has 2 cores"),
     ],
 )
-def test_gpus_that_are_not_there(gpus, resources, message):
+def test_machines_too_small_for_a_trial(gpus, resources, message):
     with pytest.raises(ClusterError, match=message):
         placed(gpus, **resources)
 
@@ -52,3 +53,21 @@ def test_a_probe_tells_what_its_node_sees(tmp_path):
     (tmp_path / "nonce").write_text("x")
     found = probe_node(str(tmp_path / "nonce"), str(tmp_path), False)
     assert found["store"] and not found["dataset"] and found["versions"] == versions() and found["kernel"] == ""
+
+
+class ThreeCores:
+    """A cluster of two CPU nodes."""
+
+    @staticmethod
+    def cluster_resources():
+        return {"CPU": 3.0}
+
+    @staticmethod
+    def nodes():
+        return [{"Alive": True, "Resources": {"CPU": cpus}} for cpus in (1.0, 2.0)]
+
+
+def test_a_trial_larger_than_every_node_would_wait_for_ever():
+    assert place_on_cluster(ResourcesSpec(gpus_per_trial=0, cpus_per_trial=2), ThreeCores, workers=None).workers == 1
+    with pytest.raises(ClusterError, match="cpus_per_trial: 3, but the cluster's largest node has 2"):
+        place_on_cluster(ResourcesSpec(gpus_per_trial=0, cpus_per_trial=3), ThreeCores, workers=None)

@@ -76,11 +76,15 @@ def test_a_second_signal_ends_at_once_and_the_next_start_knows(tmp_path):
     driver.wait_for(lambda: len(journal(tmp_path)) >= 2)
     driver.signal(signal.SIGINT)
     driver.wait_for(lambda: any("stopping" in line for line in driver.lines))
+    time.sleep(0.5)  # nearer ones count as one
     driver.signal(signal.SIGINT)
     started = time.monotonic()
     outcome = driver.end()
     assert outcome["hard"] and outcome["exit_code"] == 130
     assert time.monotonic() - started < 12, "did not wait for a step of 15 s"
+    after = driver.lines[next(n for n, line in enumerate(driver.lines) if "stopping" in line) + 1 :]
+    assert after[0] == "say stopped at once; what is in the store stays, run again to go on"
+    assert len(after) == 2, "Ray has no word after that, and looks for no other Ray"
     assert Driver(tmp_path).end()["finished"] == 6
 
 
@@ -93,3 +97,22 @@ def test_a_second_driver_is_refused_and_told_who_holds_the_sweep(tmp_path):
     assert "LeaseHeld" in second.lines[-1] and str(first.process.pid) in second.lines[-1]
     first.signal(signal.SIGINT)
     first.end()
+
+
+def test_timeout_sends_its_signal_to_ray_too_and_the_trials_still_save(tmp_path):
+    driver = Driver(tmp_path, script={"steps": 200, "step_s": 0.1})
+    driver.wait_for(lambda: len(journal(tmp_path)) >= 2)
+    driver.signal(signal.SIGTERM)
+    driver.signal(signal.SIGTERM, group=True)  # timeout(1) does both
+    outcome = driver.end()
+    assert not outcome["hard"] and outcome["exit_code"] == 143
+    assert outcome["saved"] == 2 and outcome["left"] == 6, "as two trials were under way"
+    assert not any("rpc" in line or "raylet" in line for line in driver.lines)
+
+
+def test_a_machine_or_an_address_that_will_not_do_leaves_nothing_behind(tmp_path):
+    for options in ({"require_gpu": True}, {"address": "127.0.0.1:1"}):
+        driver = Driver(tmp_path, **options)
+        driver.process.wait(60)
+        driver._reader.join(10)
+        assert "ClusterError" in driver.lines[-1] and not (tmp_path / "store").exists()

@@ -79,12 +79,14 @@ def place(resources: ResourcesSpec, *, workers: int | None, gpus: int, cpus: int
     if require_gpu and (gpus == 0 or per_trial == 0):
         reason = "there is none here" if gpus == 0 else "resources.gpus_per_trial is 0"
         raise ClusterError(f"--require-gpu: {reason}; run where nvidia-smi shows a GPU, or drop the option")
+    if resources.cpus_per_trial > cpus:
+        raise ClusterError(f"resources.cpus_per_trial: {resources.cpus_per_trial:g}, but this machine has {cpus} cores")
     if per_trial > 0 and gpus > 0:
         if per_trial > gpus:
             raise ClusterError(f"resources.gpus_per_trial: {per_trial:g}, but this machine has {gpus}")
         slots = int(gpus / per_trial + 1e-9)
         return Placement("cuda", per_trial, resources.cpus_per_trial, min(wanted or slots, slots), False)
-    slots = max(1, int(cpus // resources.cpus_per_trial))
+    slots = int(cpus // resources.cpus_per_trial)
     return Placement("cpu", 0.0, resources.cpus_per_trial, wanted or slots, fallback=per_trial > 0)
 
 
@@ -99,6 +101,11 @@ def place_on_cluster(resources: ResourcesSpec, ray: Any, *, workers: int | None)
             )
         time.sleep(2.0)
     total = ray.cluster_resources()
+    largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    if resources.cpus_per_trial > largest:
+        raise ClusterError(
+            f"resources.cpus_per_trial: {resources.cpus_per_trial:g}, but the cluster's largest node has {largest:g}"
+        )
     by_cpu = int(total.get("CPU", 0) // resources.cpus_per_trial)
     by_gpu = int(total.get("GPU", 0) / per_trial + 1e-9) if per_trial else by_cpu
     slots = workers or resources.workers or max(1, min(by_cpu, by_gpu))

@@ -23,15 +23,13 @@ from uscl.errors import ClusterError, StoreError
 from uscl.records import Failed, Sink
 from uscl.store.strict_json import decode_json, encode_json
 from uscl.store.sweeps import SweepFolder
+from uscl.sweep.cluster import find_site, running_ray
 from uscl.sweep.dispatch import Dispatch, Terms
 from uscl.sweep.order import DRAINING, RUN_TRIAL, RUNNING
 from uscl.sweep.plan import SweepPlan, queue_cells, survey
-from uscl.sweep.preflight import Placement, check_nodes, check_store, have_data, local_gpus, place, place_on_cluster
+from uscl.sweep.preflight import Placement, check_store, have_data
 from uscl.sweep.queue import CellQueue, CellState
-from uscl.sweep.signals import StopRequests, shielded, stop_requests
-
-OBJECT_STORE_BYTES = 100 * 1024**2
-"""Ray's shared memory: trials exchange a line of JSON, so its default (30 % of the machine) would be waste."""
+from uscl.sweep.signals import StopRequests, stop_requests
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +48,8 @@ class SweepOutcome:
     """Cells not finished and not tried again, because they or a stage they need failed."""
     left: tuple[str, ...]
     """Cells that a drain has left for the next start."""
+    saved: tuple[str, ...] = ()
+    """Those of `left` that were stopped under way, with their progress in the store."""
     trained: Mapping[str, int] = field(default_factory=dict)
     """Stage kind -> stages trained by this start."""
     seconds: float = 0.0
@@ -77,26 +77,37 @@ def run_sweep(
 
     `open_sinks` is called once the lease is held and the sweep's folder is written; each sink gets every event and is
     closed at the end. LeaseHeld where another driver runs this sweep; StoreError, DataError or ClusterError where it
-    cannot start. With nothing to do, and nothing to tell, it returns at once.
+    cannot start, before anything is made where the machine or the address is at fault. With nothing to do, and
+    nothing to tell, it returns at once.
     """
     started = time.monotonic()
     folder = SweepFolder(plan.store_root, plan.identity)
     idle = not unfinished(plan)
     if idle and not _sessions(folder) and _is_known(plan, folder):
         return _nothing_done(plan)
+    site = None
+    if not idle:
+        site = find_site(
+            plan.spec.resources, address=options.address, workers=options.workers, require_gpu=options.require_gpu
+        )
     check_store(plan.store_root)
     with folder.acquire_lease(), stop_requests() as requests, _session(folder, requests) as session:
-        _write_plan(plan, folder)
-        if idle:  # a killed driver, or sweeps that share all its stages, left nothing to train: only the sinks hear
+        _write_plan(plan, folder, say)
+        if site is None:  # a killed driver, or sweeps that share its stages, left nothing to train: only the sinks hear
             with _open(open_sinks, requests):
                 return _nothing_done(plan)
         have_data(plan, say)
-        with _open(open_sinks, requests) as sinks, _ray(plan, options, say) as placement:
+        with (
+            running_ray(plan, site, workers=options.workers, requests=requests, say=say) as placement,
+            _open(open_sinks, requests) as sinks,
+        ):
             requests.install()
             terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session)
             dispatch = _dispatch(plan, folder, sinks=sinks, terms=terms, slots=placement.workers)
             _fit(dispatch, placement, session=session, requests=requests, say=say)
-        if dispatch.error is not None:
+        if requests.hard:
+            say("stopped at once; what is in the store stays, run again to go on")
+        elif dispatch.error is not None:
             raise dispatch.error
         return _outcome(dispatch, requests, seconds=time.monotonic() - started)
 
@@ -162,10 +173,29 @@ def _is_known(plan: SweepPlan, folder: SweepFolder) -> bool:
     return bool(known == decode_json(encode_json([planned.plan.to_json() for planned in plan.cells])))
 
 
-def _write_plan(plan: SweepPlan, folder: SweepFolder) -> None:
+def _write_plan(plan: SweepPlan, folder: SweepFolder, say: Say) -> None:
     data = plan.spec.data if plan.spec.data == "phantom" else str(plan.dataset_path)
     folder.write_sweep(plan.spec.to_json() | {"data": data, "dataset_fingerprint": plan.dataset_fingerprint})
+    changed = _changed(plan, folder)
+    if changed:
+        say(changed)
     folder.write_cells([planned.plan for planned in plan.cells])
+
+
+def _changed(plan: SweepPlan, folder: SweepFolder) -> str:
+    """How the cells differ from those of the last start; empty where they do not."""
+    try:
+        known = {cell.cell for cell in folder.read_cells()}
+    except StoreError:
+        return ""
+    now = {planned.plan.cell for planned in plan.cells}
+    gone, new = len(known - now), len(now - known)
+    if not gone:
+        return f"{plan.identity}: {new} cells are new since the last start" if new else ""
+    return (
+        f"{plan.identity}: {gone} of {len(known)} cells of the last start are no longer declared (their results stay "
+        f"in the store), {new} are new; --name keeps the two apart"
+    )
 
 
 def _dispatch(plan: SweepPlan, folder: SweepFolder, *, sinks: Sequence[Sink], terms: Terms, slots: int) -> Dispatch:
@@ -176,84 +206,18 @@ def _dispatch(plan: SweepPlan, folder: SweepFolder, *, sinks: Sequence[Sink], te
 
 def _outcome(dispatch: Dispatch, requests: StopRequests, *, seconds: float) -> SweepOutcome:
     cells = {state: tuple(p.plan.cell for p in dispatch.cells_in(state)) for state in CellState}
-    held = cells[CellState.HELD]
+    held, left = cells[CellState.HELD], (*cells[CellState.WAITING], *cells[CellState.RUNNING])
     return SweepOutcome(
         finished=cells[CellState.FINISHED],
         failed=dict(dispatch.failures),
         held=held,
-        left=(*cells[CellState.WAITING], *cells[CellState.RUNNING]),
+        left=left,
+        saved=tuple(cell for cell in left if cell in dispatch.drained),
         trained=dict(dispatch.trained),
         seconds=seconds,
         exit_code=requests.exit_code or (1 if held else 0),
         hard=requests.hard,
     )
-
-
-# ---- Ray
-
-
-@contextmanager
-def _ray(plan: SweepPlan, options: RunOptions, say: Say) -> Iterator[Placement]:
-    """A Ray of our own, or a connection to a cluster, checked; shut down at the end."""
-    if options.address is None:
-        gpus = local_gpus()
-        placement = place(
-            plan.spec.resources, workers=options.workers, gpus=gpus, cpus=os.cpu_count() or 1,
-            require_gpu=options.require_gpu,
-        )  # fmt: skip
-        if placement.fallback:
-            say("NO GPU FOUND: trials run on the CPU (resources.gpus_per_trial asks for one; --require-gpu insists)")
-    _quiet_environment()
-    import ray
-
-    try:
-        with shielded():
-            if options.address is None:
-                _start_local(ray, placement, gpus=gpus)
-            else:
-                _connect(ray, options.address)
-        if options.address is not None:
-            placement = place_on_cluster(plan.spec.resources, ray, workers=options.workers)
-        if options.address is not None or placement.device == "cuda":
-            check_nodes(ray, store_root=plan.store_root, dataset_path=plan.dataset_path)
-        yield placement
-    finally:
-        ray.shutdown()
-
-
-def _quiet_environment() -> None:
-    for name, value in {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
-        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
-        "TUNE_RESULT_DELIM": "/",
-        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": str(10**9),
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    }.items():
-        os.environ.setdefault(name, value)
-
-
-def _start_local(ray: Any, placement: Placement, *, gpus: int) -> None:
-    ray.init(
-        address="local",
-        num_cpus=max(1, -int(-placement.workers * placement.cpus_per_trial // 1)),
-        num_gpus=gpus if placement.device == "cuda" else 0,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=OBJECT_STORE_BYTES,
-    )
-
-
-def _connect(ray: Any, address: str) -> None:
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"--address {address}: no Ray answers there: {str(error).splitlines()[0]}") from error
 
 
 def _fit(dispatch: Dispatch, placement: Placement, *, session: Path, requests: StopRequests, say: Say) -> None:
@@ -275,7 +239,8 @@ def _fit(dispatch: Dispatch, placement: Placement, *, session: Path, requests: S
     try:
         _watch(dispatch, ended, session=session, requests=requests, say=say)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if not requests.hard:  # the thread still writes there; the next start removes it
+            shutil.rmtree(scratch, ignore_errors=True)
     if errors and not requests.hard:
         error = errors[0]
         raise ClusterError(f"Ray Tune gave up: {type(error).__name__}: {error}; run again to go on") from error
@@ -285,7 +250,6 @@ def _watch(dispatch: Dispatch, ended: threading.Event, *, session: Path, request
     draining = False
     while not ended.wait(0.1):
         if requests.hard:
-            say("stopped at once; what is in the store stays, run again to go on")
             return
         if not draining and (requests.count or dispatch.stopping.is_set()):
             draining = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,6 +14,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 # TERM stays open: it is how Ray ends its own processes.
 _SHIELDED = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
 
+ONE_REQUEST_S = 0.2
+"""Signals this close together are one request: timeout(1) sends TERM to its child, and again to the child's group."""
+
 
 class StopRequests:
     """How often the sweep was asked to stop, and by which signal first."""
@@ -21,6 +25,7 @@ class StopRequests:
         self.count = 0
         self.first: int | None = None
         self._before: dict[int, Any] = {}
+        self._last_s = 0.0
 
     @property
     def exit_code(self) -> int:
@@ -44,8 +49,11 @@ class StopRequests:
             signal.signal(*self._before.popitem())
 
     def _take(self, number: int, frame: FrameType | None = None) -> None:
-        self.first = self.first or number
-        self.count += 1
+        now = time.monotonic()
+        if self.count == 0 or now - self._last_s >= ONE_REQUEST_S:
+            self.first = self.first or number
+            self.count += 1
+        self._last_s = now
 
 
 @contextmanager
