@@ -4,12 +4,13 @@ import pytest
 from click.testing import CliRunner
 
 from uscl.cli.main import uscl
-from uscl.errors import LeaseHeld, SpecError, StoreError
+from uscl.errors import ClusterError, LeaseHeld, SpecError, StoreError
 from uscl.records import Outcome
 from uscl.spec.reader import load_sweep
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.plan import plan_sweep
+from uscl.sweep.runner import SweepOutcome
 
 TEXT = """\
 name: small
@@ -117,3 +118,44 @@ def test_logs_by_number_by_id_and_by_file(place):
     assert "has not been tried" in call("logs", "small", "1")
     with pytest.raises(StoreError, match="no such sweep"):
         CliRunner().invoke(uscl, ["logs", "smal", "2"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--require-gpu"], "--require-gpu: there is none here"),
+        (["--address", "nowhere"], "expected 'auto' or host:port"),
+        (["--set", "resources.cpus_per_trial=9999"], "resources.cpus_per_trial: 9999, but this machine has"),
+    ],
+)
+def test_a_start_that_is_refused_leaves_nothing_behind(place, monkeypatch, options, message):
+    monkeypatch.setattr("uscl.sweep.cluster.local_gpus", lambda: 0)
+    with pytest.raises(ClusterError, match=message):
+        CliRunner().invoke(uscl, ["sweep", "small.yaml", *options], catch_exceptions=False)
+    assert [path.name for path in place.iterdir()] == ["small.yaml"]
+
+
+def test_an_empty_name_is_refused_as_any_other_bad_one(place):
+    for name in ("", "a/b"):
+        with pytest.raises(SpecError, match="--name: expected letters"):
+            CliRunner().invoke(uscl, ["sweep", "small.yaml", "--name", name], catch_exceptions=False)
+
+
+def test_cells_that_a_start_no_longer_declares_are_told(place, monkeypatch):
+    def refuse(*_):
+        raise StoreError("stop here")
+
+    finish(place)
+    call("sweep", "small.yaml", "--no-mlflow")
+    monkeypatch.setattr("uscl.sweep.runner.have_data", refuse)
+    result = CliRunner().invoke(uscl, ["sweep", "small.yaml", "--no-mlflow", "--set", "labels.fraction=0.25"])
+    told = "small: 2 of 2 cells of the last start are no longer declared (their results stay in the store), 1 are new"
+    assert f"{told}; --name keeps the two apart\n" in result.output, "on one line, in a pipe"
+
+
+def test_nothing_finished_prints_no_table(place, monkeypatch):
+    drained = SweepOutcome((), {}, (), ("c" * 64, "d" * 64), saved=("c" * 64,), exit_code=130)
+    monkeypatch.setattr("uscl.cli.sweep.run_sweep", lambda *_, **__: drained)
+    said = CliRunner().invoke(uscl, ["sweep", "small.yaml", "--no-mlflow"]).output
+    assert "2 cells are left, 1 of them with saved progress; the same command goes on" in said
+    assert "dsc" not in said

@@ -85,7 +85,9 @@ def test_stop_and_resume_gives_the_same_bits(tmp_path, after):
     events, first = run(Line(), context(store, stop=lambda: next(checks) == after))
     assert first.drained and isinstance(events[-1], Drained)
     resumed = Line()
-    _, second = run(resumed, context(store, attempt="two"))
+    told, second = run(resumed, context(store, attempt="two"))
+    step = events[-1].step
+    assert (told[0].step, told[0].durable_step, told[0].frames_per_s) == (step, step, 0.0), "says at once where it is"
     assert not second.drained
     assert weights(resumed) == weights(whole)
     assert second.points == expected.points

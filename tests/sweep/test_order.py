@@ -34,6 +34,8 @@ def order(tmp_path, **changes):
             "trial 17 | encoder | step 3/10 | loss 3 (chance 4) | 5 frames/s",
         ),
         (Progress("finetune", "k", 1, 2, 7.0), "trial 17 | finetune | step 1/2 | 7 frames/s"),
+        (Progress("finetune", "k", 39, 200, 0.0, {}, 39), "trial 17 | finetune | resumed at step 39/200"),
+        (Progress("evaluate", "k2", 4, 9, 7.0), "trial 17 | evaluate test | step 4/9 | 7 frames/s"),
         (StageReused("encoder", "0123456789abc"), "trial 17 | encoder | reused 0123456789"),
         (
             StagePublished("encoder", "0123456789abc", Outcome.DONE, 4.25, ("collapsed",)),
@@ -48,7 +50,7 @@ def order(tmp_path, **changes):
     ],
 )
 def test_log_lines(event, line):
-    assert log_lines(event, number=17) == [line]
+    assert log_lines(event, number=17, names={"k2": "evaluate/test"}) == [line]
 
 
 def test_an_order_travels_as_json(tmp_path):

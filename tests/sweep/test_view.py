@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from sweep_fakes import fake_plan, grid_specs
 
-from uscl.records import CellFinished, CellResult, Failed, Outcome, Progress, StagePublished, SweepEvent
+from uscl.records import CellFinished, CellResult, Drained, Failed, Outcome, Progress, StagePublished, SweepEvent
 from uscl.sweep.board import Board, duration
 from uscl.sweep.plan import Survey
 from uscl.sweep.view import SweepView, bar
@@ -78,6 +78,25 @@ def test_plain_lines_without_a_terminal(plan):
     assert lines[2] == "trial 1 | failed (oom) | CUDA out of memory"
     assert lines[3].startswith("trial 2 | finished | done | test/dsc 0.500 | 1/6 cells finished, 4 waiting, 1 failed")
     assert lines[4] == "a plain warning"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_resuming_and_stopping_are_told(plan, terminal):
+    out = io.StringIO()
+    view = SweepView(plan, Console(file=out, width=200, force_terminal=terminal, color_system=None))
+    happen(view, plan, 1, Progress("finetune", "k", 1, 200, 9.0), time_s=100.0)
+    happen(view, plan, 2, Progress("finetune", "k", 39, 200, 0.0, {}, 39), Drained("finetune", "k", 44), time_s=101.0)
+    view.close()
+    assert "trial 2 | finetune | resumed at step 39/200" in out.getvalue(), "within 15 s of another line, too"
+    assert "trial 2 | finetune | stopped at step 44, progress saved" in out.getvalue()
+
+
+def test_the_two_evaluations_have_names(plan):
+    out = io.StringIO()
+    view = SweepView(plan, Console(file=out, width=200))
+    happen(view, plan, 1, published(plan, 1, "evaluate/val"), published(plan, 1, "evaluate/test"))
+    view.close()
+    assert [line.split(" | ")[1] for line in out.getvalue().splitlines()] == ["evaluate val", "evaluate test"]
 
 
 def test_the_picture_in_a_terminal(plan):

@@ -70,14 +70,12 @@ def sweep(
 def _run(plan: SweepPlan, options: RunOptions, *, mirrored: bool) -> SweepOutcome:
     console = Console(highlight=False)
     for twin in plan.duplicates:
-        console.print(f"cell {twin.number} ({twin.label}) is the same as cell {twin.same_as}: runs once", markup=False)
+        _say(console, f"cell {twin.number} ({twin.label}) is the same as cell {twin.same_as}: runs once")
     missing = len(unfinished(plan))
     if missing:
         done = len(plan.cells) - missing
-        console.print(
-            f"{plan.identity}: {len(plan.cells)} cells, {done} finished, {missing} to run; store {plan.store_root}",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+        counted = f"{len(plan.cells)} cells, {done} finished, {missing} to run"
+        _say(console, f"{plan.identity}: {counted}; store {plan.store_root}")
     with _view(plan, console, shown=missing > 0) as view:
         outcome = run_sweep(plan, lambda: _sinks(plan, view, mirrored=mirrored), options=options, say=view.say)
     if outcome.hard:
@@ -114,31 +112,38 @@ def _sinks(plan: SweepPlan, view: SweepView, *, mirrored: bool) -> list[Sink]:
 
 def _print_end(plan: SweepPlan, outcome: SweepOutcome, console: Console, *, ran: bool) -> None:
     """The table, what sharing saved, and what is left to do."""
-    _print_table(plan, console)
+    if outcome.finished:
+        _print_table(plan, console)
     saved = sharing(plan)
     if saved.saved_runs:
-        console.print(f"sharing saved {saved.saved_runs} stage runs, {duration(saved.saved_seconds)} of training")
+        _say(console, f"sharing saved {saved.saved_runs} stage runs, {duration(saved.saved_seconds)} of training")
     if not ran:
-        console.print(f"{plan.identity}: all {len(plan.cells)} cells are finished; nothing to do")
+        _say(console, f"{plan.identity}: all {len(plan.cells)} cells are finished; nothing to do")
         return
     trained = ", ".join(f"{count} {kind}" for kind, count in outcome.trained.items()) or "no stage"
-    console.print(
-        f"{plan.identity}: {len(outcome.finished)}/{len(plan.cells)} cells finished; "
-        f"trained {trained} in {duration(outcome.seconds)}",
-        soft_wrap=True,
-    )
+    counted = f"{len(outcome.finished)}/{len(plan.cells)} cells finished"
+    _say(console, f"{plan.identity}: {counted}; trained {trained} in {duration(outcome.seconds)}")
+    _print_rest(plan, outcome, console)
+
+
+def _print_rest(plan: SweepPlan, outcome: SweepOutcome, console: Console) -> None:
+    """The cells that are not finished, and why."""
     numbers = {planned.plan.cell: planned.plan.number for planned in plan.cells}
     for cell, failed in outcome.failed.items():
         first = failed.message.splitlines()[0][:200] if failed.message else ""
-        console.print(
-            f"cell {numbers[cell]} failed ({failed.failure}): {first}; uscl logs {plan.identity} {numbers[cell]}",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+        where = f"uscl logs {plan.identity} {numbers[cell]}"
+        _say(console, f"cell {numbers[cell]} failed ({failed.failure}): {first}; {where}")
     others = [str(numbers[cell]) for cell in outcome.held if cell not in outcome.failed]
     if others:
-        console.print(f"held back, because a stage they need failed: cells {', '.join(others)}")
+        _say(console, f"held back, because a stage they need failed: cells {', '.join(others)}")
     if outcome.left:
-        console.print(f"{len(outcome.left)} cells are left; the same command goes on")
+        saved = f", {len(outcome.saved)} of them with saved progress" if outcome.saved else ""
+        _say(console, f"{len(outcome.left)} cells are left{saved}; the same command goes on")
+
+
+def _say(console: Console, line: str) -> None:
+    """A line as it is, however narrow the terminal: whoever reads a pipe wants it whole."""
+    console.print(line, markup=False, soft_wrap=True)
 
 
 def _print_table(plan: SweepPlan, console: Console) -> None:
@@ -192,6 +197,7 @@ def trial(
             store_root=str(plan.store_root), namespace=chosen.namespace, dataset_path=str(plan.dataset_path),
             attempt=new_attempt(), present=(), log_path="", session_path=session.name, device=placement.device,
             cpus=placement.cpus_per_trial, amp=spec.resources.amp, progress_every_s=spec.resources.progress_every_s,
+            names=chosen.stage_names,
         )  # fmt: skip
         requests.install()
         event: TrialEvent | None = None

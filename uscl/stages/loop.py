@@ -129,8 +129,9 @@ def learning_rate_factor(step: int, steps: int) -> float:
 def fit(task: Task, settings: FitSettings, context: FitContext) -> Generator[Progress | Drained, None, FitResult]:
     """Train the task to its last step, resuming from the newest progress point that the store has.
 
-    Yields Progress about every `event_every_s`; saves a progress point every `progress_every_s` and, when asked
-    to stop, at once before yielding Drained. A non-finite loss ends the fit as DIVERGED.
+    Yields Progress about every `event_every_s`, and at once, with 0 frames/s, where it resumes; saves a progress point
+    every `progress_every_s` and, when asked to stop, at once before yielding Drained. A non-finite loss
+    ends the fit as DIVERGED.
     """
     parameters = list(task.parameters())
     optimizer = torch.optim.Adam(parameters, lr=settings.lr)
@@ -140,6 +141,8 @@ def fit(task: Task, settings: FitSettings, context: FitContext) -> Generator[Pro
     started = told = saved = checked = context.clock()
     first_step = durable_step = run.step
     speed = 0.0
+    if run.step:
+        yield _progress(run, settings, context, speed=speed, durable_step=durable_step)
     while run.step < settings.steps:
         _train_step(task, settings, optimizer=optimizer, precision=precision, parameters=parameters, run=run)
         measured = task.after_step(run.step)

@@ -29,7 +29,7 @@ class Running:
     label: str
     node: str
     stage: str
-    """Kind of the stage it is at."""
+    """The stage it is at: `decoder`, `evaluate val`."""
     step: int = 0
     steps: int = 0
     frames_per_s: float = 0.0
@@ -75,8 +75,9 @@ class Board:
         step, steps, speed = (
             (event.step, event.steps, event.frames_per_s) if isinstance(event, Progress) else (0, 0, 0.0)
         )
+        stage = plan.stage_names.get(event.key, event.kind).replace("/", " ")
         self.running[happened.cell] = Running(
-            plan.number, plan.label, happened.node, event.kind, step, steps, speed, loss, happened.time_s
+            plan.number, plan.label, happened.node, stage, step, steps, speed, loss, happened.time_s
         )
         self._most_running = max(self._most_running, len(self.running))
         if isinstance(event, (StagePublished, StageReused)):

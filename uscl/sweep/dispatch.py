@@ -200,6 +200,7 @@ class Dispatch:
             progress_every_s=resources.progress_every_s,
             run_trial=self._terms.run_trial,
             gpus=resources.gpus_per_trial,
+            names=plan.stage_names,
         )
 
     # ---- history and sinks

@@ -12,10 +12,11 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from uscl.errors import StoreError, TrialError
@@ -70,6 +71,8 @@ class TrialOrder:
     run_trial: str = RUN_TRIAL
     gpus: float = 0.0
     """Share of a GPU; below 1 it bounds the attempt's memory on it, which Ray does not."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Stage key -> its name in the cell (`evaluate/val`), for the log."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is its inverse."""
@@ -85,7 +88,7 @@ def work(order: TrialOrder) -> Iterator[TrialEvent]:
     """The events of one attempt; the last is CellFinished, Drained or Failed. An exception becomes Failed."""
     with _log(order) as write:
         for event in _guarded(order):
-            for line in log_lines(event, number=order.number):
+            for line in log_lines(event, number=order.number, names=order.names):
                 write(line)
             yield event
             if isinstance(event, LAST_EVENTS):
@@ -185,31 +188,42 @@ def _write(stream: TextIO, line: str) -> None:
     stream.write(f"{time.strftime('%H:%M:%S')} | {line}\n")
 
 
-def log_lines(event: TrialEvent, *, number: int) -> list[str]:
-    """An event as lines of a log: `trial 17 | decoder | step 300/1000 | loss 2.41 (chance 2.40) | 2120 frames/s`."""
+def log_lines(event: TrialEvent, *, number: int, names: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """An event as lines of a log: `trial 17 | decoder | step 300/1000 | loss 2.41 (chance 2.40) | 2120 frames/s`.
+
+    `names`: stage key -> name, which tells the two evaluations apart; without it a stage is called by its kind.
+    """
     if isinstance(event, Failed):
         traced = event.traceback.rstrip().splitlines()
         return [*traced, f"trial {number} | failed ({event.failure}) | {event.message}"]
-    return [f"trial {number} | {_said(event)}"]
+    name = "" if isinstance(event, CellFinished) else names.get(event.key, event.kind).replace("/", " ")
+    return [f"trial {number} | {_said(event, name)}"]
 
 
-def _said(event: TrialEvent) -> str:
+def resumes(event: TrialEvent) -> bool:
+    """Whether a stage has been taken up again from a progress point: it has steps, and this attempt made none."""
+    return isinstance(event, Progress) and event.step == event.durable_step > 0 and event.frames_per_s == 0
+
+
+def _said(event: TrialEvent, name: str) -> str:
     match event:
+        case Progress() if resumes(event):
+            return f"{name} | resumed at step {event.step}/{event.steps}"
         case Progress():
             parts = [
-                event.kind,
+                name,
                 f"step {event.step}/{event.steps}",
                 *_loss(event),
                 f"{event.frames_per_s:.0f} frames/s",
             ]
             return " | ".join(parts)
         case StageReused():
-            return f"{event.kind} | reused {event.key[:10]}"
+            return f"{name} | reused {event.key[:10]}"
         case StagePublished():
             flags = "".join(f" | {flag}" for flag in event.flags)
-            return f"{event.kind} | {event.outcome} in {event.seconds:.1f} s | {event.key[:10]}{flags}"
+            return f"{name} | {event.outcome} in {event.seconds:.1f} s | {event.key[:10]}{flags}"
         case Drained():
-            return f"{event.kind} | stopped at step {event.step}, progress saved"
+            return f"{name} | stopped at step {event.step}, progress saved"
         case CellFinished():
             metrics = event.result.metrics
             shown = [f"{name} {metrics[name]:.3f}" for name in SHOWN_METRICS if name in metrics]

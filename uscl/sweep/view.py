@@ -10,9 +10,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from uscl.records import CellFinished, Failed, Outcome, Progress, StagePublished, SweepEvent
+from uscl.records import CellFinished, Drained, Failed, Outcome, Progress, StagePublished, SweepEvent
 from uscl.sweep.board import Board, Running, duration
-from uscl.sweep.order import log_lines
+from uscl.sweep.order import log_lines, resumes
 from uscl.sweep.plan import SweepPlan, survey
 
 PLAIN_EVERY_S = 15.0
@@ -29,7 +29,7 @@ class SweepView(logging.Handler):
         """Starts the live picture where the console is a terminal, unless `live` is False."""
         super().__init__(logging.WARNING)
         self._board = Board(plan.cells, survey(plan.cells, plan.store_root))
-        self._numbers = {planned.plan.cell: planned.plan.number for planned in plan.cells}
+        self._cells = {planned.plan.cell: planned.plan for planned in plan.cells}
         self._identity = plan.identity
         self._console = console
         self._guard = threading.RLock()
@@ -63,11 +63,14 @@ class SweepView(logging.Handler):
         super().close()
 
     def _line(self, happened: SweepEvent) -> str:
-        event, number = happened.event, self._numbers[happened.cell]
+        event, cell = happened.event, self._cells[happened.cell]
+        number, names = cell.number, cell.stage_names
         if isinstance(event, Failed):
             return f"trial {number} | failed ({event.failure}) | {event.message.splitlines()[0][:300]}"
         if isinstance(event, CellFinished) and event.result.outcome is Outcome.DIVERGED:
             return f"trial {number} | diverged: a result, shown as such in the table"
+        if isinstance(event, Drained) or resumes(event):
+            return log_lines(event, number=number, names=names)[-1]
         if self._live is not None:
             return ""
         if isinstance(event, Progress):
@@ -75,7 +78,7 @@ class SweepView(logging.Handler):
                 return ""
             self._last_plain_s = happened.time_s
         if isinstance(event, (Progress, StagePublished)):
-            return log_lines(event, number=number)[-1]
+            return log_lines(event, number=number, names=names)[-1]
         if isinstance(event, CellFinished):
             self._last_plain_s = happened.time_s
             return f"{log_lines(event, number=number)[-1]} | {self._summary()}"
