@@ -89,10 +89,10 @@ def run_trial(
         try:
             yield from _run_chain(links, store, context_of=context_of, stages=stages)
             return
-        except TornStage as torn:
+        except TornStage:  # the store has said which, and why
             if rebuild == REBUILDS:
                 raise
-            log.warning("%s; rebuilding it", torn)
+            log.warning("rebuilding the torn stage")
 
 
 def missing_stages(links: Chain, store: StageStore) -> list[Stage]:

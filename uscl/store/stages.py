@@ -103,7 +103,7 @@ class StageStore:
             return content
         reason = f"{name} is missing" if content is None else f"{name} does not match its sha256"
         kept = self._set_aside(ref, judged, attempt=manifest.attempt, reason=reason)
-        raise TornStage(f"stage {ref}: {reason}; moved to {kept}, start again to rebuild it")
+        raise TornStage(f"stage {ref}: {reason}; moved to {kept}; start again to rebuild it")
 
     def publish(
         self,
