@@ -141,6 +141,8 @@ def test_params_tell_what_the_file_fixes_and_what_set_changed(store, cells):
     params = content(store, cell).params
     assert (params["finetune.lr"], params["encoder.steps"]) == ("0.5", "20")
     assert "finetune.steps" not in params
+    supervised = replace(cell, settings=cell.settings | {"method": "supervised"})
+    assert content(store, supervised).params.keys() == {"method", "finetune.lr", "labels.fraction", "seed", "cell"}
 
 
 def test_columns_are_the_params_in_which_any_runs_differ():
