@@ -4,7 +4,7 @@ import pytest
 
 from uscl.errors import ClusterError, StoreError
 from uscl.spec.sweep import ResourcesSpec
-from uscl.sweep.preflight import Placement, check_store, place, place_on_cluster, probe_node, versions
+from uscl.sweep.preflight import Placement, _tell_tenths, check_store, place, place_on_cluster, probe_node, versions
 
 
 def placed(gpus, *, cpus=8, workers=None, require_gpu=False, **resources):
@@ -71,3 +71,13 @@ def test_a_trial_larger_than_every_node_would_wait_for_ever():
     assert place_on_cluster(ResourcesSpec(gpus_per_trial=0, cpus_per_trial=2), ThreeCores, workers=None).workers == 1
     with pytest.raises(ClusterError, match="cpus_per_trial: 3, but the cluster's largest node has 2"):
         place_on_cluster(ResourcesSpec(gpus_per_trial=0, cpus_per_trial=3), ThreeCores, workers=None)
+
+
+def test_a_long_phantom_build_says_how_far_it_is(monkeypatch):
+    said, clock = [], iter(range(0, 10_000, 15))
+    monkeypatch.setattr("uscl.sweep.preflight.time.monotonic", lambda: float(next(clock)))
+    progress = _tell_tenths(said.append)
+    for done in range(1, 41):
+        progress(done, 40)
+    assert said[0].startswith("phantom: 8/40 patients, ")
+    assert [line.split(" ")[1] for line in said] == [f"{done}/40" for done in range(8, 40, 4)]

@@ -5,6 +5,7 @@ Called before Ray starts (`check_store`, `place`), and once it runs (`check_node
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 import time
@@ -22,6 +23,8 @@ from uscl.sweep.plan import SweepPlan
 GPU_DEADLINE_S = 600.0
 """How long a cluster may take to show its first GPU; a node from a cloud comes up in minutes."""
 PROBE_DEADLINE_S = 120.0
+QUIET_BUILD_S = 20.0
+"""A phantom that takes longer than this to build says how far it is."""
 # Any NVIDIA card shows one of these (Linux driver, WSL): where neither is, importing torch to count is not worth 2 s.
 _GPU_FILES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
@@ -56,11 +59,26 @@ def have_data(plan: SweepPlan, say: Callable[[str], None]) -> None:
 
         phantom, started = plan.spec.phantom, time.monotonic()
         say(f"building the phantom: {phantom.patients} patients, {phantom.size} px, in {plan.dataset_path}")
-        build_phantom(phantom, plan.dataset_path)
+        build_phantom(phantom, plan.dataset_path, progress=_tell_tenths(say), workers=os.cpu_count() or 1)
         say(f"phantom built in {time.monotonic() - started:.0f} s")
     found = open_dataset(plan.dataset_path).index.fingerprint
     if found != plan.dataset_fingerprint:
         raise DataError(f"{plan.dataset_path}: its contents changed since the sweep was planned; start again")
+
+
+def _tell_tenths(say: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Progress of a long build: a line whenever another tenth is done, none within the first seconds."""
+    started, told = time.monotonic(), 0
+
+    def progress(done: int, total: int) -> None:
+        """After each patient."""
+        nonlocal told
+        tenth = 10 * done // total
+        if tenth > told and done < total and time.monotonic() - started > QUIET_BUILD_S:
+            say(f"phantom: {done}/{total} patients, {time.monotonic() - started:.0f} s")
+        told = max(told, tenth)
+
+    return progress
 
 
 def local_gpus() -> int:
