@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from uscl import recipes
 from uscl.data.phantom import phantom_index
 from uscl.errors import DataError, SpecError
 from uscl.records import Outcome
@@ -15,7 +16,7 @@ from uscl.spec.reader import load_sweep
 from uscl.sweep.plan import cell_store, outlook, plan_sweep, queue_cells, sharing, survey, to_do
 
 ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "uscl" / "recipes" / "demo.yaml"
+RECIPE = Path(recipes.__file__).with_name("demo.yaml")
 
 
 def plan_of(tmp_path, text="", *, sets=(), **options):
