@@ -85,3 +85,21 @@ def test_intensity_changes_are_finite_on_black_and_overshooting_frames(rng):
     """min-max normalisation is not clipped: values below 0 and above 1 occur."""
     images = torch.stack([torch.zeros(1, 8, 8), torch.full((1, 8, 8), -0.4), torch.full((1, 8, 8), 1.7)])
     assert change_intensity(images, draw_intensity((3, 8, 8), FINETUNE_INTENSITY, rng)).isfinite().all()
+
+
+def test_under_autocast_a_view_is_as_exact_as_without(rng):
+    """affine_grid multiplies matrices: in bf16 the grid is off by most of a pixel."""
+    images, theta = torch.rand(2, 1, 64, 64), draw_affine(2, PRETRAIN_SPATIAL, rng)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = warp(images, theta)
+    assert inside.dtype == torch.float32 and torch.equal(inside, warp(images, theta))
+
+
+def test_gamma_keeps_a_frames_extremes_under_any_norm(rng):
+    images = torch.randn(4, 1, 16, 16)  # as under zscore: half of it below 0
+    only_gamma = IntensityRange(brightness=0.0, contrast=(1.0, 1.0), gamma=(0.7, 1.4))
+    changed = change_intensity(images, draw_intensity((4, 16, 16), only_gamma, rng))
+    assert torch.allclose(changed.amax((1, 2, 3)), images.amax((1, 2, 3)), atol=1e-4)
+    assert torch.allclose(changed.amin((1, 2, 3)), images.amin((1, 2, 3)), atol=1e-2)
+    order = images.flatten(1).argsort(dim=1)
+    assert (changed.flatten(1).gather(1, order).diff(dim=1) >= 0).all()

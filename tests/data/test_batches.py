@@ -123,3 +123,12 @@ def test_frames_are_reduced_by_area():
     frame = np.zeros((1, 8, 8), np.uint8)
     frame[0, ::2] = 200
     assert (resize(frame, 4) == 100).all()
+
+
+def test_an_anchor_with_both_kinds_of_frames_is_found_wherever_there_is_one():
+    """8 frames, d = 5: only frames near the ends have far ones."""
+    batches = sampler(dataset_of(8, 8), PairSampling(window=5))
+    for step in range(30):
+        batch = batches.batch(step)
+        assert batch.short_clips == 0
+        assert (gaps(batch)[:, 1] <= 5).all() and (gaps(batch)[:, 2:] > 5).all()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from uscl.errors import DataError, SpecError
 from uscl.spec.trial import Section, TrialSpec
-from uscl.stages.keys import STAGE_VERSION, canonical, chain, stage_key
+from uscl.stages.keys import STAGE_VERSION, DataSlice, canonical, chain, data_hash, stage_key
 
 ROWS = [
     {"contrast__loss": "infonce", "temporal__polarity": "none"},
@@ -151,3 +151,13 @@ def test_too_few_patients_for_a_split_is_said(trial, tiny_index):
     lonely = dataclasses.replace(tiny_index, cases=tiny_index.cases[:3])
     with pytest.raises(DataError, match="splitting into train, test, validation needs at least 3"):
         chain(trial(), lonely)
+
+
+def test_whose_a_case_is_counts_for_evaluations_alone(tiny_index):
+    """Means are taken patient by patient; training does not ask."""
+    import dataclasses
+
+    cases = tuple(dataclasses.replace(case, patient="q" + case.patient) for case in tiny_index.cases)
+    renamed, data = dataclasses.replace(tiny_index, cases=cases), DataSlice(cases=tuple(case.case for case in cases))
+    assert data_hash(data, tiny_index) == data_hash(data, renamed)
+    assert data_hash(data, tiny_index, with_patients=True) != data_hash(data, renamed, with_patients=True)

@@ -112,6 +112,11 @@ def test_what_the_data_refuses_is_told_at_its_setting(tmp_path):
         f"{tmp_path}/x.yaml:5: phantom.patients: dataset phantom: 1 patients or groups with labelled cases; "
     )
     assert refusal("", "image.size=128").startswith("--set image.size=128: 128 is larger than the 64 px frames")
+    far = ["temporal.polarity=negative", "temporal.window=20", "temporal.guard=20"]
+    assert refusal("", *far).startswith(
+        "--set temporal.window=20: no clip has a frame beyond window 20 and guard 20 to be a negative; the longest"
+    )
+    plan_of(tmp_path, sets=[*far, "temporal.negatives=cross"])
 
 
 def test_a_class_without_labels_is_told_at_the_fraction_or_at_the_dataset(tmp_path, monkeypatch):

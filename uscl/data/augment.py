@@ -67,9 +67,22 @@ def draw_affine(count: int, bounds: SpatialRange, rng: np.random.Generator) -> T
 
 
 def warp(images_BCHW: Tensor, theta_B23: Tensor) -> Tensor:
-    """The images under affine transforms, bilinear, zero (black) outside; same shape and dtype float32."""
-    grid = functional.affine_grid(theta_B23, list(images_BCHW.shape), align_corners=False)
-    return functional.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    """The images under affine transforms, bilinear, float32 whatever the autocast; same shape.
+
+    Zero outside: black under `image.norm: none`, the frame's darkest percent under minmax, its mean under zscore.
+    """
+    with torch.autocast(images_BCHW.device.type, enabled=False):  # a grid in bf16 is off by most of a pixel
+        grid = functional.affine_grid(theta_B23.float(), list(images_BCHW.shape), align_corners=False)
+        return functional.grid_sample(
+            images_BCHW.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        )
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on the device; through pinned memory and without waiting where that is a GPU."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +98,7 @@ class IntensityDraw:
     def to(self, device: torch.device) -> IntensityDraw:
         """The same draw on a device."""
         parts = (self.contrast, self.brightness, self.gamma, self.noise)
-        return IntensityDraw(*(None if part is None else part.to(device, non_blocking=True) for part in parts))  # type: ignore[arg-type]
+        return IntensityDraw(*(None if part is None else send(part, device) for part in parts))  # type: ignore[arg-type]
 
 
 def draw_intensity(shape_BHW: tuple[int, int, int], bounds: IntensityRange, rng: np.random.Generator) -> IntensityDraw:
@@ -110,11 +123,18 @@ def draw_intensity(shape_BHW: tuple[int, int, int], bounds: IntensityRange, rng:
 
 
 def change_intensity(images_B1HW: Tensor, draw: IntensityDraw) -> Tensor:
-    """Contrast about the frame's mean, brightness, gamma on the positive part, noise."""
+    """Contrast about the frame's mean, brightness, gamma between the frame's extremes, noise."""
     mean = images_B1HW.mean(dim=(1, 2, 3), keepdim=True)
     changed = (images_B1HW - mean) * draw.contrast + mean + draw.brightness
     if draw.gamma is not None:
-        changed = changed.clamp_min(0.0).add(1e-6).pow(draw.gamma)
+        changed = _gamma(changed, draw.gamma)
     if draw.noise is not None:
         changed = changed + draw.noise
     return changed
+
+
+def _gamma(images_B1HW: Tensor, gamma_B111: Tensor) -> Tensor:
+    """Gamma on grey levels scaled to [0, 1] per frame and back, so that it means the same under every norm."""
+    low, high = images_B1HW.amin((1, 2, 3), keepdim=True), images_B1HW.amax((1, 2, 3), keepdim=True)
+    spread = (high - low).clamp_min(1e-6)
+    return ((images_B1HW - low) / spread).clamp_min(1e-6).pow(gamma_B111) * spread + low

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uscl.data.augment import send
 from uscl.data.dataset import Dataset
 from uscl.data.pairs import near_far
 
@@ -99,13 +100,14 @@ class ClipSampler:
         count = len(clip.rows)
         if self._sampling.window is None:
             return rng.choice(count, self._num_frames, replace=count < self._num_frames), False
-        anchor = int(rng.integers(count))
-        gap = torch.from_numpy(np.abs(clip.position - clip.position[anchor]))
+        gap = torch.from_numpy(np.abs(clip.position[:, None] - clip.position[None]))
         is_near, is_far = near_far(gap, window=self._sampling.window, guard=self._sampling.guard)
-        is_near[anchor] = False
-        near, far = np.flatnonzero(is_near.numpy()), np.flatnonzero(is_far.numpy())
-        if not len(near) or not len(far):
+        is_near.fill_diagonal_(False)
+        anchors = np.flatnonzero((is_near.any(dim=1) & is_far.any(dim=1)).numpy())
+        if not len(anchors):
             return rng.choice(count, self._num_frames, replace=count < self._num_frames), True
+        anchor = int(anchors[rng.integers(len(anchors))])
+        near, far = np.flatnonzero(is_near[anchor].numpy()), np.flatnonzero(is_far[anchor].numpy())
         num_near = max(1, self._num_frames // 4)
         num_far = self._num_frames - 1 - num_near
         picks: list[NDArray[np.int64]] = [
@@ -169,8 +171,5 @@ def grey_percentiles(frames_NHW: NDArray[np.uint8]) -> tuple[NDArray[np.float32]
 
 
 def to_device(array: NDArray[np.float32], device: torch.device) -> Tensor:
-    """The array as a tensor on the device; through pinned memory and without waiting where that is a GPU."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+    """The array as a tensor on the device, without waiting for the copy."""
+    return send(torch.from_numpy(np.ascontiguousarray(array)), device)

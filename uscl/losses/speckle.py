@@ -41,10 +41,9 @@ def speckle_loss(
     position (science.md 6.5). Singla et al. 2022, eq. 3-5, read as a Euclidean distance.
     """
     with torch.autocast(intensity_BHW.device.type, enabled=False):
-        index = list(classes)
         known = torch.ones_like(intensity_BHW) if known_BHW is None else known_BHW
-        predicted_BKHW = probability_BKHW.float()[:, index] * known.float()[:, None]
-        annotated_BKHW = truth_BKHW.float()[:, index] * known.float()[:, None]
+        predicted_BKHW = _planes(probability_BKHW, classes) * known.float()[:, None]
+        annotated_BKHW = _planes(truth_BKHW, classes) * known.float()[:, None]
         shape = predicted_BKHW.shape
         intensity_PHW = intensity_BHW.float()[:, None].expand(shape).flatten(0, 1)
         annotated_PHW, predicted_PHW = annotated_BKHW.flatten(0, 1), predicted_BKHW.flatten(0, 1)
@@ -55,6 +54,11 @@ def speckle_loss(
         distance_P = nakagami_distance(found, wanted, form=form) * valid_P
         mean: Tensor = distance_P.sum() / valid_P.sum().clamp_min(1)
         return mean
+
+
+def _planes(masks_BKHW: Tensor, classes: Sequence[int]) -> Tensor:
+    """Some classes of masks; taken one by one, as a list of indices would be copied to the GPU in every step."""
+    return torch.stack([masks_BKHW[:, number].float() for number in classes], dim=1)
 
 
 def nakagami_distance(found: NakagamiParameters, wanted: NakagamiParameters, *, form: Form = "euclidean") -> Tensor:

@@ -16,7 +16,7 @@ from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
 from uscl.stages.views import ViewLoader, pair_settings
 
 CHANCE_MIN = 1e-6
-"""A batch without negatives (`negatives: intra` on short clips) has loss 0 and chance 0."""
+"""A batch without negatives (`negatives: intra` on short clips) has chance 0; it counts as learning nothing, 1."""
 
 
 def train_encoder(context: StageContext) -> StageEvents:
@@ -65,10 +65,8 @@ class EncoderTask:
         masks = masks.to(self._device)
         embedding = self._head(self._encoder(views.image_N1HW)[-1])
         loss = contrast_loss(embedding, masks, self._inputs.contrast)
-        measured = {"loss_over_chance": loss.detach() / max(chance, CHANCE_MIN)} | describe_embeddings(
-            embedding, masks.positive_NN
-        )
-        return loss, measured
+        over_chance = loss.detach() / chance if chance > CHANCE_MIN else torch.ones_like(loss)
+        return loss, {"loss_over_chance": over_chance} | describe_embeddings(embedding, masks.positive_NN)
 
     def after_step(self, step: int) -> dict[str, float]:
         """Nothing beyond what `loss` measures."""

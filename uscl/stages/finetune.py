@@ -17,6 +17,7 @@ from uscl.data.augment import (
     change_intensity,
     draw_affine,
     draw_intensity,
+    send,
     warp,
 )
 from uscl.data.labelled import LabelledFrames, load_labelled
@@ -63,8 +64,8 @@ class FinetuneTask:
         self._inputs, self._device = inputs, context.device
         self.network = build_network(inputs, context.parent_weights).to(context.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network.train()
         self.network.encoder.requires_grad_(inputs.finetune.freeze != "encoder")
+        self._train_mode()
         self._train = self._load(context, context.stage.data.cases)
         validation = context.stage.data.validation
         self._validation = self._load(context, validation) if validation else None
@@ -131,12 +132,12 @@ class FinetuneTask:
         """A random batch under one spatial transform per case; grey levels change in the network's input only."""
         frames, count = self._train, self._inputs.finetune.batch
         chosen = rng.choice(len(frames.cases), count, replace=len(frames.cases) < count)
-        rows = torch.from_numpy(chosen).to(self._device)
+        rows = send(torch.from_numpy(chosen), self._device)
         parts = [part[rows] for part in (frames.input_N1HW, frames.raw_N1HW, frames.known_N1HW, frames.truth_NKHW)]
         augment = self._inputs.finetune.augment
         if augment != "none":
             bounds = FINETUNE_SPATIAL if augment == "us_safe" else FLIP_ONLY
-            moved = warp(torch.cat(parts, dim=1), draw_affine(count, bounds, rng).to(self._device))
+            moved = warp(torch.cat(parts, dim=1), send(draw_affine(count, bounds, rng), self._device))
             planes = torch.split(moved, [1, 1, 1, moved.shape[1] - 3], dim=1)
             parts = [planes[0], planes[1], (planes[2] > 0.5).float(), (planes[3] > 0.5).float()]
         if augment == "us_safe":
@@ -175,8 +176,13 @@ class FinetuneTask:
             truth = frames.truth_NKHW[part] * frames.known_N1HW[part]
             overlap, total = (found * truth).sum((2, 3)), (found + truth).sum((2, 3))
             dice.append(torch.where(total > 0, 2 * overlap / total.clamp_min(1), torch.ones_like(total)))
-        self.network.train()
+        self._train_mode()
         return float(torch.cat(dice).mean())
+
+    def _train_mode(self) -> None:
+        """Training mode; a frozen encoder keeps its batch-norm statistics too."""
+        self.network.train()
+        self.network.encoder.train(self._inputs.finetune.freeze != "encoder")
 
 
 def build_network(inputs: FinetuneInputs, parent_weights: Mapping[str, Tensor]) -> UNet:

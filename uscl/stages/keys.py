@@ -32,7 +32,7 @@ from uscl.spec.trial import (
     TrialSpec,
 )
 
-STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 1, "evaluate": 1}
+STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 2, "evaluate": 1}
 """Raised whenever the numbers of a stage change; tests/stages/test_golden.py holds the losses that go with it."""
 
 EVALUATED_PARTS: Mapping[Literal["val", "test"], Part] = {"val": "validation", "test": "test"}
@@ -228,12 +228,17 @@ def _digest(document: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def data_hash(data: DataSlice, index: DatasetIndex) -> str:
-    """Hash of the ids and contents a stage may read; equal selections hash alike, whatever chose them."""
+def data_hash(data: DataSlice, index: DatasetIndex, *, with_patients: bool = False) -> str:
+    """Hash of the ids and contents a stage may read; equal selections hash alike, whatever chose them.
+
+    `with_patients`: the stage reads whose the cases are too, as an evaluation does for its means.
+    """
     clips = {clip.clip: clip.content for clip in index.clips}
     cases = {case.case: case.content for case in index.cases}
+    patients = {case.case: case.patient for case in index.cases} if with_patients else {}
     return _digest(
         {
+            "patients": sorted((case, patients[case]) for case in data.cases if with_patients),
             "clips": sorted((clip, clips[clip]) for clip in data.clips),
             "cases": sorted((case, cases[case]) for case in data.cases),
             "validation": sorted((case, cases[case]) for case in data.validation),
@@ -245,7 +250,12 @@ def _stage(name: str, inputs: StageInputs, data: DataSlice, parent: StageRef | N
     kind = name.split("/")[0]
     # in sorted order, because a stage may draw by position and equal selections are one key
     data = DataSlice(*(tuple(sorted(ids)) for ids in (data.clips, data.cases, data.validation)))
-    key = stage_key(kind, inputs, data=data_hash(data, index), parent=parent.key if parent else None)
+    key = stage_key(
+        kind,
+        inputs,
+        data=data_hash(data, index, with_patients=kind == "evaluate"),
+        parent=parent.key if parent else None,
+    )
     return Stage(name=name, kind=kind, key=key, inputs=inputs, data=data, parent=parent)
 
 

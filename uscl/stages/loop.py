@@ -162,7 +162,8 @@ def fit(task: Task, settings: FitSettings, context: FitContext) -> Generator[Pro
         if now - told >= context.event_every_s:
             yield _progress(run, settings, context, speed=speed, durable_step=durable_step)
             told = context.clock()
-    return FitResult(Outcome.DONE, tuple(run.points), speed)
+    finite = all(bool(weight.isfinite().all()) for weight in parameters)  # the last step's loss cannot tell
+    return FitResult(Outcome.DONE if finite else Outcome.DIVERGED, tuple(run.points), speed)
 
 
 def _train_step(
@@ -236,11 +237,7 @@ def _resume(task: Task, optimizer: torch.optim.Optimizer, precision: Precision, 
     # on the CPU: whoever takes a tensor moves it, and Adam's step counts must not live on a GPU
     tensors = unpack_tensors(point.files["state.safetensors"], torch.device("cpu"))
     task.load_state(_below(tensors, "task."))
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _below(tensors, "optimizer.").items():
-        number, slot = name.split(".", 1)
-        slots.setdefault(int(number), {})[slot] = tensor
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    _resume_optimizer(optimizer, _below(tensors, "optimizer."))
     scaler = {name: tensor.item() for name, tensor in _below(tensors, "scaler.").items()}
     if scaler:
         precision.scaler.load_state_dict(scaler)
@@ -250,6 +247,18 @@ def _resume(task: Task, optimizer: torch.optim.Optimizer, precision: Precision, 
         sums={name: total.to(context.device) for name, total in _below(tensors, "sums.").items()},
         counted=int(tensors["counted"]),
     )
+
+
+def _resume_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
+    """Moments and step counts, by `number.name`, in their parameters' memory layout: Adam's fast path wants it."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in saved.items():
+        number, slot = name.split(".", 1)
+        parameter = parameters[int(number)]
+        laid_out = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+        slots.setdefault(int(number), {})[slot] = laid_out.detach()
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -66,7 +66,7 @@ def build_unet(image: ImageSpec, network: NetworkSpec, *, num_classes: int = 1) 
 
 def describe_embeddings(embedding_ND: Tensor, positive_NN: Tensor) -> dict[str, Tensor]:
     """Spread, alignment and uniformity of a batch, detached (Wang and Isola 2020)."""
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(embedding_ND.device.type, enabled=False):
         wide = embedding_ND.detach().float()
         return {
             "embedding_std": embedding_std(wide),

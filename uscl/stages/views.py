@@ -17,6 +17,7 @@ from uscl.data.augment import (
     change_intensity,
     draw_affine,
     draw_intensity,
+    send,
     warp,
 )
 from uscl.data.batches import ClipBatch, ClipSampler, PairSampling, normalise, to_device
@@ -63,7 +64,7 @@ class ViewLoader:
         rng = step_rng(self._seed, self._kind, step)
         image = to_device(frames[:, None], self._context.device).repeat(2, 1, 1, 1)
         if self._spatial:
-            image = warp(image, draw_affine(len(image), PRETRAIN_SPATIAL, rng).to(image.device, non_blocking=True))
+            image = warp(image, send(draw_affine(len(image), PRETRAIN_SPATIAL, rng), image.device))
         draw = draw_intensity((len(image), *image.shape[2:]), PRETRAIN_INTENSITY, rng)
         image = change_intensity(image, draw.to(image.device))
         twice = [torch.from_numpy(np.tile(part, 2)) for part in (batch.clip, batch.rows, batch.position, batch.patient)]

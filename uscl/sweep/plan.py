@@ -203,6 +203,20 @@ def _check_window(cell: Cell, clips: Sequence[ClipEntry]) -> None:
     if window > longest:
         said = f"{window:g} {unit} is longer than every clip; the longest spans {longest:g} {unit}"
         raise cell.error("temporal.window", said)
+    _check_far(cell, longest)
+
+
+def _check_far(cell: Cell, longest: float) -> None:
+    """Where far frames are negatives, some clip must have a frame beyond window and guard."""
+    temporal = cell.spec.temporal
+    if temporal.polarity not in ("negative", "positive_negative") or temporal.negatives == "cross":
+        return
+    if longest <= temporal.window or longest < temporal.window + temporal.guard:
+        raise cell.error(
+            "temporal.window",
+            f"no clip has a frame beyond window {temporal.window:g} and guard {temporal.guard:g} to be a negative; "
+            f"the longest spans {longest:g} {temporal.unit}",
+        )
 
 
 def _extent(clip: ClipEntry, unit: str) -> float:
