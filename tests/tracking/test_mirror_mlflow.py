@@ -266,3 +266,21 @@ def test_a_server_that_is_gone_is_one_line_for_sync_and_one_warning_for_the_mirr
     assert len(warnings) == 1
     assert "`uscl sync temporal` catches up" in warnings[0]
     assert threading.active_count() == others
+
+
+def test_a_database_half_made_when_its_driver_was_killed_is_made_anew(tmp_path):
+    """SQLite's tables are made one by one; a file with some of them would never open again."""
+    import sqlite3
+
+    from uscl.tracking.client import Tracker, short_patience
+    from uscl.tracking.location import find_location
+
+    location = find_location(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
+    half = sqlite3.connect(tmp_path / "mlflow.db.new")
+    half.execute("CREATE TABLE scheduler_leases (lease_key VARCHAR(255))")
+    half.commit()
+    half.close()
+    with short_patience():
+        tracker = Tracker(location, "made")
+    assert tracker.runs == {}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]

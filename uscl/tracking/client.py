@@ -258,4 +258,15 @@ def _sole_opener(database: Path | None) -> Iterator[None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     with Path(f"{database}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not database.exists():
+            _make_whole(database)
         yield
+
+
+def _make_whole(database: Path) -> None:
+    """Make an SQLite file aside and rename it: a kill between two of its tables would leave one that never opens."""
+    aside = database.with_name(f"{database.name}.new")
+    for left in database.parent.glob(f"{aside.name}*"):
+        left.unlink()
+    MlflowClient(f"sqlite:///{aside}").search_experiments(max_results=1)
+    aside.rename(database)
