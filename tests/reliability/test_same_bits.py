@@ -18,7 +18,11 @@ recipe: demo
 data: phantom
 phantom: {patients: 8, clips_per_patient: 1, frames_per_clip: 8, labels_per_patient: 3, size: 32}
 resources: {gpus_per_trial: 0}
-fixed: {image.size: 32, encoder.steps: 6, decoder.steps: 4, finetune.steps: 6, finetune.select_every: 3}
+fixed:
+  image.size: 32
+  encoder: {steps: 6, clips: 3}
+  decoder: {steps: 4, clips: 3}
+  finetune: {steps: 6, select_every: 3}
 rows:
   - {label: baseline, temporal.polarity: none}
   - {temporal.polarity: positive, temporal.window: 3, temporal.stage: decoder}
