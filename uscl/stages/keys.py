@@ -180,8 +180,10 @@ def chain(spec: TrialSpec, index: DatasetIndex) -> Chain:
     stages: list[Stage] = []
     if spec.method == "contrastive":
         clips = DataSlice(clips=pretraining_clips(index, split))
-        stages.append(_stage("encoder", _encoder_inputs(spec), clips, None, index))
-        stages.append(_stage("decoder", _decoder_inputs(spec), clips, stages[-1].ref, index))
+        encoder = EncoderInputs(**_pretraining_inputs(spec, "encoder"), encoder=spec.encoder)
+        decoder = DecoderInputs(**_pretraining_inputs(spec, "decoder"), decoder=spec.decoder)
+        stages.append(_stage("encoder", encoder, clips, None, index))
+        stages.append(_stage("decoder", decoder, clips, stages[-1].ref, index))
     parent = stages[-1].ref if stages else None
     finetune = _stage("finetune", _finetune_inputs(spec, index), _labelled(spec, index, split), parent, index)
     stages.append(finetune)
@@ -282,26 +284,15 @@ def _pair_inputs(temporal: TemporalSpec, stage: str) -> PairInputs:
     )
 
 
-def _encoder_inputs(spec: TrialSpec) -> EncoderInputs:
-    return EncoderInputs(
-        seed=spec.seed.pretrain,
-        image=spec.image,
-        network=spec.network,
-        contrast=_contrast_inputs(spec.contrast),
-        pairs=_pair_inputs(spec.temporal, "encoder"),
-        encoder=spec.encoder,
-    )
-
-
-def _decoder_inputs(spec: TrialSpec) -> DecoderInputs:
-    return DecoderInputs(
-        seed=spec.seed.pretrain,
-        image=spec.image,
-        network=spec.network,
-        contrast=_contrast_inputs(spec.contrast),
-        pairs=_pair_inputs(spec.temporal, "decoder"),
-        decoder=spec.decoder,
-    )
+def _pretraining_inputs(spec: TrialSpec, stage: str) -> dict[str, Any]:
+    """What both pretraining stages read."""
+    return {
+        "seed": spec.seed.pretrain,
+        "image": spec.image,
+        "network": spec.network,
+        "contrast": _contrast_inputs(spec.contrast),
+        "pairs": _pair_inputs(spec.temporal, stage),
+    }
 
 
 def _finetune_inputs(spec: TrialSpec, index: DatasetIndex) -> FinetuneInputs:
