@@ -17,7 +17,7 @@ BAD_FILES = [
     ("unknown nested", GOOD + "fixed:\n  temporal:\n    windw: 3\n", "10: temporal.windw: unknown key; did you mean 'temporal.window'?"),
     ("unknown in row", GOOD.replace("temporal.polarity", "temporal.polarty"), "5: temporal.polarty: unknown key; did you mean 'temporal.polarity'?"),
     ("unknown in grid", GOOD.replace("  seed:", "  sead:"), "7: sead: unknown key; did you mean 'seed'?"),
-    ("bare name", GOOD + "fixed: {steps: 3}\n", "8: steps: unknown key; did you mean 'encoder.steps' or 'decoder.steps' or 'finetune.steps'?"),
+    ("bare name", GOOD + "fixed: {steps: 3}\n", "8: steps: unknown key; did you mean 'encoder.steps' or 'decoder.steps' or 'pixel.steps' or 'finetune.steps' or 'nnunet.steps'?"),
     ("unknown and far", GOOD + "fixed: {zzz: 3}\n", "8: zzz: unknown key"),
     ("unknown top", GOOD.replace("grid:", "girds:"), "6: girds: unknown key; did you mean 'grid'?"),
     ("search", GOOD + "search: {trials: 4}\n", "8: search: unknown key"),
@@ -79,7 +79,7 @@ BAD_FILES = [
 
 # Right one by one, impossible together.
 IMPOSSIBLE = [
-    ("supervised", GOOD + "fixed: {method: supervised}\n", "5: temporal.polarity: 'positive' pairs frames by time, but method: supervised never pretrains; set temporal.polarity: none"),
+    ("supervised", GOOD + "fixed: {method: supervised}\n", "5: temporal.polarity: 'positive' pairs frames by time, but method: supervised never pretrains on clips; set temporal.polarity: none"),
     ("simclr", GOOD + "fixed: {contrast.form: simclr}\n", "8: contrast.form: simclr takes exactly one positive per anchor, temporal.polarity: positive gives several; use per_pair_neg_only or supcon_out"),
     ("two frames", GOOD.replace("polarity: positive", "polarity: positive_negative") + "fixed: {decoder.frames: 2}\n", "8: decoder.frames: temporal.polarity: positive_negative needs at least 3 frames of a clip, got '2'"),
     ("one frame", GOOD + "fixed: {encoder.frames: 1}\n", "8: encoder.frames: temporal.polarity: positive needs at least 2 frames of a clip, got '1'"),

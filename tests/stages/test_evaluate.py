@@ -7,7 +7,7 @@ import torch
 from uscl.data.dataset import Case
 from uscl.records import CaseRow
 from uscl.stages.evaluate import decode_rows, encode_rows, predict, score_case
-from uscl.stages.keys import EvaluateInputs
+from uscl.stages.inputs import EvaluateInputs
 
 
 class Threshold(torch.nn.Module):

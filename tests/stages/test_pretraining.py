@@ -7,7 +7,7 @@ from uscl.data.pairs import pair_masks
 from uscl.records import MetricPoint
 from uscl.stages.decoder import describe_regions
 from uscl.stages.encoder import contrast_chance, contrast_loss
-from uscl.stages.keys import ContrastInputs
+from uscl.stages.inputs import ContrastInputs
 from uscl.stages.pretraining import describe_embeddings, last_fifth, pretraining_summary
 
 INFONCE = [

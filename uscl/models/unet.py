@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uscl.spec.networks import NetworkGeometry, geometry
+from uscl.spec.networks import NNUNET_BASE_WIDTH, NetworkGeometry, geometry
 
 OUTPUT_BIAS = -2.0
 """Start of the tiny preset's logits: sigmoid(-2) = 0.12, near a class's area; 250 steps are too few to get there."""
@@ -151,9 +151,10 @@ class UNet(nn.Module):
         norm: str = "batch",
         activation: str = "relu",
         in_channels: int = 1,
+        base_width: int = NNUNET_BASE_WIDTH,
     ) -> None:
         super().__init__()
-        self.geometry = geometry(preset, image_size)
+        self.geometry = geometry(preset, image_size, base_width=base_width)
         units = _Units(_STYLES[preset], norm, activation)
         self.encoder = _Encoder(units, self.geometry, in_channels)
         self.decoder = _Decoder(units, self.geometry)

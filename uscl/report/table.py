@@ -16,6 +16,7 @@ from uscl.records import CellPlan, Outcome
 from uscl.report.collect import CellRecord
 from uscl.report.footnotes import footnotes
 from uscl.spec.sweep import ReportSpec
+from uscl.spec.trial import is_moot
 
 SEEDS = ("seed.pretrain", "seed.finetune", "labels.draw")
 """Settings that a row averages over: repeats of one question, not questions."""
@@ -92,10 +93,9 @@ def row_label(cell: CellPlan) -> str:
 
 def shown(settings: Mapping[str, Any], name: str) -> str:
     """A setting as the table prints it; `-` where another setting makes it moot."""
-    section = name.split(".")[0]
-    if settings.get("method") == "supervised" and section in ("contrast", "encoder", "decoder", "temporal"):
+    if is_moot(name, settings.get("method", "")):
         return NOT_APPLICABLE
-    if section == "temporal" and name != "temporal.polarity" and settings.get("temporal.polarity") == "none":
+    if name.startswith("temporal.") and name != "temporal.polarity" and settings.get("temporal.polarity") == "none":
         return NOT_APPLICABLE
     value = settings.get(name, NOT_APPLICABLE)
     return value if isinstance(value, str) else json.dumps(value)
@@ -146,8 +146,8 @@ def _row_key(cell: CellPlan, rows: Sequence[str]) -> tuple[str, ...]:
     key = tuple(row_label(cell) if name == "label" else shown(cell.settings, name) for name in rows)
     if not key or any(text != NOT_APPLICABLE for text in key):
         return key
-    supervised = cell.settings.get("method") == "supervised"
-    return ("supervised" if supervised else row_label(cell) or NOT_APPLICABLE, *key[1:])
+    method = cell.settings.get("method", "contrastive")
+    return (row_label(cell) or NOT_APPLICABLE if method == "contrastive" else method, *key[1:])
 
 
 def _block(value: str, groups: _Groups, columns: Sequence[str], records: Mapping[str, CellRecord]) -> Block:

@@ -6,11 +6,12 @@ from uscl.errors import SpecError
 from uscl.spec.networks import geometry, level_map_size, region_grid
 from uscl.spec.settings import shown
 from uscl.spec.sweep import Cell
+from uscl.spec.trial import METHOD_SECTIONS
 
 
 def refuse_impossible(cell: Cell) -> None:
     """SpecError, at the place of the setting to change, where a cell cannot be run as asked."""
-    if cell.spec.method == "supervised":
+    if "temporal" not in METHOD_SECTIONS[cell.spec.method]:
         _refuse_temporal_without_pretraining(cell)
     else:
         _refuse_pairs(cell)
@@ -23,7 +24,8 @@ def _refuse_temporal_without_pretraining(cell: Cell) -> None:
     if polarity != "none":
         raise cell.error(
             "temporal.polarity",
-            f"'{polarity}' pairs frames by time, but method: supervised never pretrains; set temporal.polarity: none",
+            f"'{polarity}' pairs frames by time, but method: {cell.spec.method} never pretrains on clips;"
+            " set temporal.polarity: none",
         )
 
 
@@ -66,9 +68,11 @@ def _refuse_few_frames(cell: Cell) -> None:
 def _refuse_geometry(cell: Cell) -> None:
     """networks.py words these errors as `setting: message`; here they get their place."""
     preset, size, decoder = cell.spec.network.preset, cell.spec.image.size, cell.spec.decoder
+    if cell.spec.method in ("nnunet2d", "nnunetv2"):
+        preset = "nnunet2d"
     try:
         geometry(preset, size)
-        if cell.spec.method != "supervised":
+        if "decoder" in METHOD_SECTIONS[cell.spec.method]:
             region_grid(level_map_size(preset, size, decoder.level), decoder.patch)
     except SpecError as error:
         name, _, message = str(error).partition(": ")

@@ -57,11 +57,13 @@ class NetworkGeometry:
         return self.bottleneck_size << level
 
 
-def geometry(preset: str, image_size: int) -> NetworkGeometry:
-    """Geometry of a preset at an image size. SpecError for an unknown preset or a size it cannot take."""
+def geometry(preset: str, image_size: int, *, base_width: int = NNUNET_BASE_WIDTH) -> NetworkGeometry:
+    """Geometry of a preset at an image size; `base_width` is read by nnunet2d only.
+
+    SpecError for an unknown preset or a size it cannot take."""
     if preset not in PRESETS:
         raise SpecError(f"network.preset: {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
-    widths, stem_stride = _widths(preset, image_size)
+    widths, stem_stride = _widths(preset, image_size, base_width)
     sizes = NetworkGeometry(preset, image_size, widths, stem_stride)
     if image_size % sizes.stride:
         near = _next_size(preset, image_size)
@@ -111,25 +113,25 @@ def _last_index(map_size: int, patch: int) -> int:
     return map_size - 1 if patch == 1 else map_size - 1 - patch
 
 
-def _widths(preset: str, image_size: int) -> tuple[tuple[int, ...], int]:
+def _widths(preset: str, image_size: int, base_width: int) -> tuple[tuple[int, ...], int]:
     if preset == "tiny":
         return (16, 24, 32, 48), 2
     if preset == "chaitanya":
         return (16, 32, 64, 128, 128, 128), 1
-    return _nnunet_widths(image_size), 1
+    return _nnunet_widths(image_size, base_width), 1
 
 
-def _nnunet_widths(image_size: int) -> tuple[int, ...]:
+def _nnunet_widths(image_size: int, base_width: int) -> tuple[int, ...]:
     levels, edge = 1, image_size
     while edge >= 2 * NNUNET_MIN_EDGE:
         levels, edge = levels + 1, edge // 2
-    return tuple(min(NNUNET_BASE_WIDTH * 2**level, NNUNET_MAX_WIDTH) for level in range(levels))
+    return tuple(min(base_width * 2**level, NNUNET_MAX_WIDTH) for level in range(levels))
 
 
 def _next_size(preset: str, image_size: int) -> int:
     size = image_size + 1
     while True:
-        widths, stem_stride = _widths(preset, size)
+        widths, stem_stride = _widths(preset, size, NNUNET_BASE_WIDTH)
         if size % (stem_stride * 2 ** (len(widths) - 1)) == 0 and size % 16 == 0:
             return size
         size += 1

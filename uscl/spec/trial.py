@@ -7,6 +7,7 @@ the settings; science.md explains each.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -55,6 +56,8 @@ class NetworkSpec(Section):
     """`batch` leaks clip identity through batch statistics on clip-structured batches (science.md 3.2)."""
     activation: Literal["relu", "leaky_relu", "elu", "silu"] = "relu"
     """After each normalisation."""
+    base_width: Annotated[int, Field(ge=8, multiple_of=8, json_schema_extra={"neutral": 32})] = 32
+    """Channels of the finest level of `nnunet2d`, doubling downwards to at most 512; other presets have their own."""
 
 
 class ContrastSpec(Section):
@@ -156,6 +159,32 @@ class FinetuneSpec(Section):
     """Steps between two looks at the validation split, under `best_val`."""
 
 
+class NnunetSpec(Section):
+    """The nnU-Net recipe (Isensee et al. 2021; science.md 5.2), read by `method: nnunet2d` and `method: nnunetv2`."""
+
+    steps: Count = 250_000
+    """Optimiser steps: 1000 epochs of 250."""
+    lr: Positive = 0.01
+    """Initial learning rate of SGD (Nesterov momentum 0.99), falling as (1 - step / steps)^0.9."""
+    batch: Count | None = None
+    """Frames per batch; null: as planned from patch size and number of training cases."""
+    base_width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
+    """Channels of the finest level, doubling downwards to at most 512."""
+    augment: Literal["us_safe", "nnunet"] = "us_safe"
+    """`nnunet`: its own list, with rotations by 180 degrees and both mirrors; `us_safe` keeps the depth axis."""
+
+
+class PixelSpec(Section):
+    """Label-based pixel contrast before fine-tuning (Zhao et al. 2021), read by `method: pixel_supcon`."""
+
+    steps: Count = 10_001
+    """Optimiser steps."""
+    lr: Positive = 1e-3
+    """Peak learning rate of Adam."""
+    batch: Annotated[int, Field(ge=2)] = 20
+    """Labelled frames per batch; each gives two views."""
+
+
 class SpeckleSpec(Section):
     """The Nakagami term of fine-tuning (paper, section 2.2)."""
 
@@ -200,11 +229,30 @@ class EvaluateSpec(Section):
     """Test-time augmentation: mean over the frame and its mirror image (left-right; depth is never flipped)."""
 
 
+METHOD_SECTIONS: Mapping[str, frozenset[str]] = {
+    "contrastive": frozenset({"network", "contrast", "encoder", "decoder", "temporal", "finetune"}),
+    "supervised": frozenset({"network", "finetune"}),
+    "pixel_supcon": frozenset({"network", "contrast", "encoder", "decoder", "temporal", "pixel", "finetune"}),
+    "nnunet2d": frozenset({"nnunet"}),
+    "nnunetv2": frozenset({"nnunet"}),
+}
+"""Sections that a method reads, besides those that every method reads."""
+
+
+def is_moot(name: str, method: str) -> bool:
+    """Whether a method never reads setting `name` (`contrast.loss` under `supervised`)."""
+    section = name.split(".")[0]
+    read = METHOD_SECTIONS.get(method, frozenset())
+    return section not in read and any(section in sections for sections in METHOD_SECTIONS.values())
+
+
 class TrialSpec(Section):
     """Everything one trial depends on."""
 
-    method: Literal["contrastive", "supervised"] = "contrastive"
-    """`contrastive`: encoder and decoder stage, then fine-tuning; `supervised`: fine-tuning from random weights."""
+    method: Literal["contrastive", "supervised", "pixel_supcon", "nnunet2d", "nnunetv2"] = "contrastive"
+    """`contrastive`: encoder and decoder stage, then fine-tuning; `supervised`: fine-tuning from random weights;
+    `pixel_supcon`: contrast of labelled pixels, then fine-tuning; `nnunet2d`: a re-implementation of nnU-Net's 2-D
+    recipe in our loop; `nnunetv2`: the real nnU-Net package (extra `[nnunet]`)."""
     data: str
     """`phantom`, or the folder of a dataset made by `uscl data import`."""
     seed: SeedSpec = SeedSpec()
@@ -214,7 +262,9 @@ class TrialSpec(Section):
     encoder: EncoderSpec
     decoder: DecoderSpec
     temporal: TemporalSpec = TemporalSpec()
+    pixel: PixelSpec = PixelSpec()
     finetune: FinetuneSpec
+    nnunet: NnunetSpec = NnunetSpec()
     speckle: SpeckleSpec = SpeckleSpec()
     labels: LabelsSpec = LabelsSpec()
     split: SplitSpec = SplitSpec()

@@ -13,7 +13,7 @@ from uscl.metrics.embedding import position_retrieval
 from uscl.models.heads import LocalHead
 from uscl.spec.networks import region_grid
 from uscl.stages.context import StageContext, StageEvents, seed_everything
-from uscl.stages.keys import ContrastInputs, DecoderInputs
+from uscl.stages.inputs import ContrastInputs, DecoderInputs
 from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
 from uscl.stages.views import ViewLoader, Views, pair_settings
 

@@ -11,7 +11,7 @@ from uscl.data.pairs import PairMasks, pair_masks
 from uscl.losses.contrastive import info_nce, info_nce_chance, pairwise, pairwise_chance
 from uscl.models.heads import GlobalHead
 from uscl.stages.context import StageContext, StageEvents, seed_everything
-from uscl.stages.keys import ContrastInputs, EncoderInputs
+from uscl.stages.inputs import ContrastInputs, EncoderInputs
 from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
 from uscl.stages.views import ViewLoader, pair_settings
 

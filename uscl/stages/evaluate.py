@@ -27,7 +27,7 @@ from uscl.metrics.snr import score_snr
 from uscl.models.unet import UNet
 from uscl.records import CaseRow, Drained, Outcome, Progress
 from uscl.stages.context import StageContext, StageEvents, StageOutput
-from uscl.stages.keys import EvaluateInputs
+from uscl.stages.inputs import EvaluateInputs
 from uscl.stages.pretraining import build_unet
 
 CASES = "cases.parquet"

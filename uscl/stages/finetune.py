@@ -26,7 +26,7 @@ from uscl.losses.speckle import speckle_loss
 from uscl.models.unet import UNet
 from uscl.records import Outcome
 from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything, step_rng
-from uscl.stages.keys import FinetuneInputs
+from uscl.stages.inputs import FinetuneInputs
 from uscl.stages.loop import FitSettings, fit, pack_tensors
 from uscl.stages.pretraining import build_unet
 from uscl.store.curves import encode_points

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -19,106 +19,35 @@ from uscl.data.schema import DatasetIndex
 from uscl.data.splits import Part, Split, cases_of, labelled_cases, pretraining_clips, split_units
 from uscl.errors import SpecError
 from uscl.records import StageRef
+from uscl.spec.networks import NNUNET_BASE_WIDTH
 from uscl.spec.trial import (
     ContrastSpec,
-    DecoderSpec,
-    EncoderSpec,
     FinetuneSpec,
-    ImageSpec,
     NetworkSpec,
-    Section,
     SpeckleSpec,
     TemporalSpec,
     TrialSpec,
+)
+from uscl.stages.inputs import (
+    ContrastInputs,
+    DecoderInputs,
+    EncoderInputs,
+    EvaluateInputs,
+    FinetuneInputs,
+    FinetuneSettings,
+    NnunetInputs,
+    PairInputs,
+    PixelInputs,
+    StageInputs,
 )
 
 STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 2, "evaluate": 1}
 """Raised whenever the numbers of a stage change; tests/stages/test_golden.py holds the losses that go with it."""
 
+NNUNET_METHODS = ("nnunet2d", "nnunetv2")
+
 EVALUATED_PARTS: Mapping[Literal["val", "test"], Part] = {"val": "validation", "test": "test"}
 """The two evaluations of a chain, as in `val/dsc`, and the part of the split that each reads."""
-
-
-class ContrastInputs(Section):
-    """Contrastive loss; what the chosen loss does not read is None."""
-
-    loss: Literal["infonce", "pairwise"]
-    form: str | None
-    temperature: float | None
-    margin: float | None
-    distance: str | None
-
-
-class PairInputs(Section):
-    """Temporal pairs of one stage; all None under polarity `none`."""
-
-    polarity: Literal["none", "positive", "negative", "positive_negative"]
-    window: float | None = None
-    unit: Literal["frames", "ms", "fraction"] | None = None
-    guard: float | None = None
-    negatives: Literal["intra", "cross", "all"] | None = None
-    shuffled: bool | None = None
-
-
-class EncoderInputs(Section):
-    """All that the encoder stage reads besides its clips."""
-
-    seed: int
-    image: ImageSpec
-    network: NetworkSpec
-    contrast: ContrastInputs
-    pairs: PairInputs
-    encoder: EncoderSpec
-
-
-class DecoderInputs(Section):
-    """All that the decoder stage reads besides its clips and the encoder's weights."""
-
-    seed: int
-    image: ImageSpec
-    network: NetworkSpec
-    contrast: ContrastInputs
-    pairs: PairInputs
-    decoder: DecoderSpec
-
-
-class FinetuneSettings(Section):
-    """FinetuneSpec with None where another setting makes one moot."""
-
-    steps: int
-    lr: float
-    batch: int
-    loss: str
-    augment: str
-    freeze: str | None
-    transfer_bn_stats: bool | None
-    select: str
-    select_every: int | None
-
-
-class FinetuneInputs(Section):
-    """All that fine-tuning reads besides its cases and the pretrained weights."""
-
-    seed: int
-    image: ImageSpec
-    network: NetworkSpec
-    finetune: FinetuneSettings
-    speckle: SpeckleSpec | None
-    classes: tuple[str, ...]
-
-
-class EvaluateInputs(Section):
-    """All that an evaluation reads besides its cases and the network's weights."""
-
-    part: Literal["val", "test"]
-    image: ImageSpec
-    network: NetworkSpec
-    tta: str
-    classes: tuple[str, ...]
-    leaf_classes: tuple[str, ...]
-
-
-StageInputs: TypeAlias = EncoderInputs | DecoderInputs | FinetuneInputs | EvaluateInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,21 +106,32 @@ def chain(spec: TrialSpec, index: DatasetIndex) -> Chain:
         validation_fraction=spec.split.validation_fraction,
         test_fraction=spec.split.test_fraction,
     )
-    stages: list[Stage] = []
-    if spec.method == "contrastive":
-        clips = DataSlice(clips=pretraining_clips(index, split))
-        encoder = EncoderInputs(**_pretraining_inputs(spec, "encoder"), encoder=spec.encoder)
-        decoder = DecoderInputs(**_pretraining_inputs(spec, "decoder"), decoder=spec.decoder)
-        stages.append(_stage("encoder", encoder, clips, None, index))
-        stages.append(_stage("decoder", decoder, clips, stages[-1].ref, index))
+    stages = _pretraining(spec, index, split)
     parent = stages[-1].ref if stages else None
-    finetune = _stage("finetune", _finetune_inputs(spec, index), _labelled(spec, index, split), parent, index)
+    trained = _nnunet_inputs(spec, index) if spec.method in NNUNET_METHODS else _finetune_inputs(spec, index)
+    finetune = _stage("finetune", trained, _labelled(spec, index, split), parent, index)
     stages.append(finetune)
     for part, split_part in EVALUATED_PARTS.items():
         cases = DataSlice(cases=cases_of(index, split, split_part))
         inputs = _evaluate_inputs(spec, index, part)
         stages.append(_stage(f"evaluate/{part}", inputs, cases, finetune.ref, index))
     return Chain(stages=tuple(stages), cell=finetune.key)
+
+
+def _pretraining(spec: TrialSpec, index: DatasetIndex, split: Split) -> list[Stage]:
+    """The stages before fine-tuning, in order; none where the method starts from random weights."""
+    if spec.method == "pixel_supcon":
+        pixels = PixelInputs(
+            seed=spec.seed.pretrain, image=spec.image, network=_network(spec), pixel=spec.pixel, classes=index.classes
+        )
+        return [_stage("decoder", pixels, _labelled(spec, index, split, selects=False), None, index)]
+    if spec.method != "contrastive":
+        return []
+    clips = DataSlice(clips=pretraining_clips(index, split))
+    encoder = EncoderInputs(**_pretraining_inputs(spec, "encoder"), encoder=spec.encoder)
+    decoder = DecoderInputs(**_pretraining_inputs(spec, "decoder"), decoder=spec.decoder)
+    first = _stage("encoder", encoder, clips, None, index)
+    return [first, _stage("decoder", decoder, clips, first.ref, index)]
 
 
 def stage_key(kind: str, inputs: StageInputs, *, data: str, parent: str | None, version: int | None = None) -> str:
@@ -289,7 +229,7 @@ def _pretraining_inputs(spec: TrialSpec, stage: str) -> dict[str, Any]:
     return {
         "seed": spec.seed.pretrain,
         "image": spec.image,
-        "network": spec.network,
+        "network": _network(spec),
         "contrast": _contrast_inputs(spec.contrast),
         "pairs": _pair_inputs(spec.temporal, stage),
     }
@@ -300,11 +240,33 @@ def _finetune_inputs(spec: TrialSpec, index: DatasetIndex) -> FinetuneInputs:
     return FinetuneInputs(
         seed=spec.seed.finetune,
         image=spec.image,
-        network=spec.network,
+        network=_network(spec),
         finetune=_finetune_settings(spec.finetune, pretrained=pretrained, batch_norm=spec.network.norm == "batch"),
         speckle=_speckle_inputs(spec.speckle, index),
         classes=index.classes,
     )
+
+
+def _nnunet_inputs(spec: TrialSpec, index: DatasetIndex) -> NnunetInputs:
+    return NnunetInputs(
+        engine="nnunetv2" if spec.method == "nnunetv2" else "nnunet2d",
+        seed=spec.seed.finetune,
+        image=spec.image,
+        nnunet=spec.nnunet,
+        speckle=_speckle_inputs(spec.speckle, index),
+        classes=index.classes,
+    )
+
+
+def _network(spec: TrialSpec) -> NetworkSpec:
+    """The network a trial trains: nnU-Net's under its methods; `base_width` counts for nnU-Net's only."""
+    if spec.method in NNUNET_METHODS:
+        return NetworkSpec(
+            preset="nnunet2d", norm="instance", activation="leaky_relu", base_width=spec.nnunet.base_width
+        )
+    if spec.network.preset == "nnunet2d":
+        return spec.network
+    return spec.network.model_copy(update={"base_width": NNUNET_BASE_WIDTH})
 
 
 def _finetune_settings(finetune: FinetuneSpec, *, pretrained: bool, batch_norm: bool) -> FinetuneSettings:
@@ -332,16 +294,19 @@ def _speckle_inputs(speckle: SpeckleSpec, index: DatasetIndex) -> SpeckleSpec | 
 def _evaluate_inputs(spec: TrialSpec, index: DatasetIndex, part: Literal["val", "test"]) -> EvaluateInputs:
     return EvaluateInputs(
         part=part,
+        engine="nnunetv2" if spec.method == "nnunetv2" else "unet",
         image=spec.image,
-        network=spec.network,
+        network=_network(spec),
         tta=spec.evaluate.tta,
         classes=index.classes,
         leaf_classes=index.leaf_classes,
     )
 
 
-def _labelled(spec: TrialSpec, index: DatasetIndex, split: Split) -> DataSlice:
+def _labelled(spec: TrialSpec, index: DatasetIndex, split: Split, *, selects: bool = True) -> DataSlice:
+    """Labelled training cases, and with them the validation cases where the stage selects a step by them."""
+    selects = selects and spec.method not in NNUNET_METHODS and spec.finetune.select == "best_val"
     return DataSlice(
         cases=labelled_cases(index, split, fraction=spec.labels.fraction, draw=spec.labels.draw),
-        validation=cases_of(index, split, "validation") if spec.finetune.select == "best_val" else (),
+        validation=cases_of(index, split, "validation") if selects else (),
     )

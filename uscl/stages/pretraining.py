@@ -61,6 +61,7 @@ def build_unet(image: ImageSpec, network: NetworkSpec, *, num_classes: int = 1) 
         image_size=image.size,
         norm=network.norm,
         activation=network.activation,
+        base_width=network.base_width,
     )
 
 

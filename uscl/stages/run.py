@@ -30,19 +30,36 @@ from uscl.records import (
     TrialEvent,
 )
 from uscl.spec.trial import TrialSpec
-from uscl.stages.context import WEIGHTS, StageContext, StageFunction, StageOutput
+from uscl.stages.context import WEIGHTS, StageContext, StageEvents, StageFunction, StageOutput
 from uscl.stages.decoder import train_decoder
 from uscl.stages.encoder import train_encoder
 from uscl.stages.evaluate import evaluate
 from uscl.stages.finetune import train_finetune
+from uscl.stages.inputs import NnunetInputs, PixelInputs
 from uscl.stages.keys import Chain, Stage, canonical, chain
 from uscl.stages.loop import FitContext, amp_dtype, unpack_tensors
 from uscl.store.stages import StageStore, TornStage
 
+
+def _second(context: StageContext) -> StageEvents:
+    """What stands between encoder and fine-tuning: local contrast of clips, or contrast of labelled pixels."""
+    if isinstance(context.stage.inputs, PixelInputs):
+        raise NotImplementedError("pixel_supcon")
+    return train_decoder(context)
+
+
+def _supervised(context: StageContext) -> StageEvents:
+    """Training on labels: fine-tuning, nnU-Net's recipe in our loop, or the real package."""
+    inputs = context.stage.inputs
+    if isinstance(inputs, NnunetInputs):
+        raise NotImplementedError(inputs.engine)
+    return train_finetune(context)
+
+
 STAGES: Mapping[str, StageFunction] = {
     "encoder": train_encoder,
-    "decoder": train_decoder,
-    "finetune": train_finetune,
+    "decoder": _second,
+    "finetune": _supervised,
     "evaluate": evaluate,
 }
 """The function behind each kind of stage; tests hand `run_trial` others."""

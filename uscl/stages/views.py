@@ -23,7 +23,7 @@ from uscl.data.augment import (
 from uscl.data.batches import ClipBatch, ClipSampler, PairSampling, normalise, to_device
 from uscl.spec.trial import DecoderSpec, EncoderSpec
 from uscl.stages.context import StageContext, step_rng
-from uscl.stages.keys import DecoderInputs, EncoderInputs, PairInputs
+from uscl.stages.inputs import DecoderInputs, EncoderInputs, PairInputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,14 +21,13 @@ from uscl.records import (
     SweepEvent,
     event_from_json,
 )
+from uscl.spec.trial import is_moot
 from uscl.store.curves import decode_points
 from uscl.store.stages import StageStore
 
 PARAM_CHARACTERS = 6000
 """MLflow refuses longer params (sweep-engine.md 4.1)."""
 TAG_CHARACTERS = 4900
-PRETRAINING = ("contrast", "encoder", "decoder", "temporal")
-"""Settings that fine-tuning from random weights does not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +142,8 @@ def cell_params(cell: CellPlan) -> dict[str, str]:
     """
     method = {"method": cell.settings["method"]} if "method" in cell.settings else {}
     values = {**method, **cell.fixed, **cell.axes, "cell": cell.cell[:10]}
-    if cell.settings.get("method") == "supervised":  # nothing is pretrained: one run serves any such value
-        values = {name: value for name, value in values.items() if name.split(".")[0] not in PRETRAINING}
+    # one run serves any value that its method does not read
+    values = {name: value for name, value in values.items() if not is_moot(name, cell.settings.get("method", ""))}
     return {name: clipped(text_of(value), PARAM_CHARACTERS) for name, value in values.items()}
 
 
