@@ -161,3 +161,12 @@ def test_whose_a_case_is_counts_for_evaluations_alone(tiny_index):
     renamed, data = dataclasses.replace(tiny_index, cases=cases), DataSlice(cases=tuple(case.case for case in cases))
     assert data_hash(data, tiny_index) == data_hash(data, renamed)
     assert data_hash(data, tiny_index, with_patients=True) != data_hash(data, renamed, with_patients=True)
+
+
+def test_random_weights_may_have_the_steps_of_the_pretraining_they_lack(trial, tiny_index):
+    steps = (
+        chain(trial(method="supervised", finetune__budget="total"), tiny_index).stage("finetune").inputs.finetune.steps
+    )
+    assert steps == 6 + 4 + 8
+    own, total = (chain(trial(finetune__budget=budget), tiny_index).cell for budget in ("own", "total"))
+    assert own == total, "a pretrained network has had them"

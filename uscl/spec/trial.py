@@ -141,6 +141,8 @@ class FinetuneSpec(Section):
 
     steps: Count
     """Optimiser steps."""
+    budget: Literal["own", "total"] = "own"
+    """Under `method: supervised`: `total` adds the steps that the encoder and decoder stage would have had."""
     lr: Positive
     """Peak learning rate of Adam."""
     batch: Count

@@ -241,7 +241,7 @@ def _finetune_inputs(spec: TrialSpec, index: DatasetIndex) -> FinetuneInputs:
         seed=spec.seed.finetune,
         image=spec.image,
         network=_network(spec),
-        finetune=_finetune_settings(spec.finetune, pretrained=pretrained, batch_norm=spec.network.norm == "batch"),
+        finetune=_finetune_settings(_budgeted(spec), pretrained=pretrained, batch_norm=spec.network.norm == "batch"),
         speckle=_speckle_inputs(spec.speckle, index),
         classes=index.classes,
     )
@@ -277,7 +277,15 @@ def _finetune_settings(finetune: FinetuneSpec, *, pretrained: bool, batch_norm: 
         moot["freeze"] = None
     if not (pretrained and batch_norm):
         moot["transfer_bn_stats"] = None
-    return FinetuneSettings(**(finetune.model_dump() | moot))
+    return FinetuneSettings(**(finetune.model_dump(exclude={"budget"}) | moot))
+
+
+def _budgeted(spec: TrialSpec) -> FinetuneSpec:
+    """Fine-tuning with the steps it gets: random weights may be given those of the pretraining they lack."""
+    if spec.method != "supervised" or spec.finetune.budget == "own":
+        return spec.finetune
+    steps = spec.encoder.steps + spec.decoder.steps + spec.finetune.steps
+    return spec.finetune.model_copy(update={"steps": steps})
 
 
 def _speckle_inputs(speckle: SpeckleSpec, index: DatasetIndex) -> SpeckleSpec | None:
