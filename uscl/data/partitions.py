@@ -58,8 +58,9 @@ RULES: Mapping[str, BatchRule] = {
 class PartitionSampler:
     """Draws m clips x `parts` time bins x one frame, once or twice. Frames marked as duplicates are never drawn.
 
-    Frame k of a clip's n others is in bin floor(k x parts / n); a clip with fewer frames than bins is never drawn. The second draw takes another frame of the same bin (the same one where
-    the bin has no other), or, under `other_clips`, is independent of the first: m clips of its own.
+    Frame k of a clip's n others is in bin floor(k x parts / n); a clip with fewer frames than bins is never drawn.
+    The second draw takes another frame of the same bin (the same one where the bin has no other), or, under
+    `other_clips`, is independent of the first: m clips of its own.
     """
 
     def __init__(
@@ -83,10 +84,10 @@ class PartitionSampler:
         """The batch of one optimiser step; different clips, as far as there are as many."""
         rng = np.random.default_rng([self._seed, step])
         clip, pick = self._draw(rng)
-        if self._draws == 1:
-            return self._frames.batch(clip.ravel(), pick.ravel())
-        clips, picks = (clip, self._draw(rng)) if self._other_clips else (clip, (clip, self._again(clip, pick, rng)))
-        return self._frames.batch(np.concatenate([clips, picks[0]]).ravel(), np.concatenate([pick, picks[1]]).ravel())
+        if self._draws == 2:
+            again = self._draw(rng) if self._other_clips else (clip, self._again(clip, pick, rng))
+            clip, pick = np.concatenate([clip, again[0]]), np.concatenate([pick, again[1]])
+        return self._frames.batch(clip.ravel(), pick.ravel())
 
     def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Clip and frame within the clip of every place, each (m, parts)."""
