@@ -5,6 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from uscl.data.pairs import local_pairs, nearest_regions, pair_masks
+from uscl.data.partitions import cross_clip_pairs, partition_masks, simclr_masks
 from uscl.losses.contrastive import info_nce, info_nce_chance, pairwise, pairwise_chance
 from uscl.losses.local import local_info_nce, local_info_nce_chance, local_pairwise
 from uscl.losses.segmentation import dice_ce
@@ -29,12 +30,18 @@ BATCH = {"frame_N": FRAME, "polarity": "positive_negative", "window": 2}
 MASKS = pair_masks(CLIP, FRAME.double(), **BATCH)
 PAIRS = local_pairs(CLIP, FRAME.double(), **BATCH)
 FRAMES, REGIONS, LOGITS = torch.randn(6, 4), torch.randn(6, 13, 4), torch.randn(2, 2, 4, 4)
+GD, GR, LD = partition_masks("GD", clips=2, parts=2), simclr_masks(3), cross_clip_pairs(clips=3, parts=2)
+BINS, CLIPS_OF_BINS = torch.randn(16, 4), torch.randn(12, 13, 4)
 BOTH, LOCAL = (MASKS.positive_NN, MASKS.negative_NN), {"neighbour_RR": nearest_regions(region_grid(8, 3), 5)}
 
 CALLS = {
     "info_nce": lambda: info_nce(FRAMES, *BOTH, form="supcon_out", temperature=0.1),
     "per_pair": lambda: info_nce(FRAMES, *BOTH, form="per_pair_neg_only", temperature=0.1),
     "info_nce_chance": lambda: info_nce_chance(*BOTH, form="simclr"),
+    "GD": lambda: info_nce(BINS, GD.positive_NN, GD.negative_NN, form="per_pair_neg_only", temperature=0.1),
+    "GR": lambda: info_nce(FRAMES, GR.positive_NN, GR.negative_NN, form="simclr", temperature=0.1),
+    "LD": lambda: local_info_nce(CLIPS_OF_BINS, LD, form="per_pair_neg_only", temperature=0.1, **LOCAL),
+    "LD pairwise": lambda: local_pairwise(CLIPS_OF_BINS, LD, margin=1.0, distance="euclidean", **LOCAL),
     "pairwise": lambda: pairwise(FRAMES, *BOTH, margin=1.0, distance="euclidean"),
     "pairwise_chance": lambda: pairwise_chance(*BOTH, margin=1.0),
     "local_info_nce": lambda: local_info_nce(REGIONS, PAIRS, form="supcon_out", temperature=0.1, **LOCAL),

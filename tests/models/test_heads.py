@@ -4,12 +4,22 @@ import pytest
 import torch
 
 from uscl.models.heads import GlobalHead, LocalHead
+from uscl.models.unet import UNet
 from uscl.spec.networks import region_grid
 
 
 def test_flattened_head_has_chaitanyas_parameters():
     head = GlobalHead("flatten", 128, map_size=6)
     assert sum(parameter.numel() for parameter in head.parameters()) == 4_849_664
+
+
+def test_the_flattened_head_of_recipe_paper_fits_its_network():
+    """Oracle 13: 192 px leave the preset 6 x 6 x 128 at the bottleneck; the features and the head agree on it."""
+    network = UNet("chaitanya", num_classes=1, image_size=192, norm="batch", activation="relu").eval()
+    head = GlobalHead("flatten", network.bottleneck_channels, map_size=network.geometry.bottleneck_size)
+    assert sum(parameter.numel() for parameter in head.parameters()) == 4_849_664
+    with torch.no_grad():
+        assert head(network.encode(torch.rand(1, 1, 192, 192))[-1]).shape == (1, 128)
 
 
 def test_pooled_head_takes_any_map_size():

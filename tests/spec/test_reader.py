@@ -3,10 +3,13 @@ from pathlib import Path
 import pytest
 from sweep_files import GOOD, load_text
 
+from uscl import recipes
+from uscl.errors import SpecError
 from uscl.metrics.aggregate import COUNTS, MEANS
 from uscl.spec.reader import load_sweep
 from uscl.spec.sweep import MEASURES
 from uscl.spec.trial import flatten
+from uscl.spec.variants import decoder_settings, encoder_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +39,34 @@ def test_paper_recipe_is_chaitanyas_schedule():
     assert (spec.encoder.steps, spec.decoder.steps, spec.finetune.steps) == (10001, 10001, 10001)
     assert (spec.encoder.lr, spec.finetune.lr, spec.contrast.temperature) == (1e-3, 1e-3, 0.1)
     assert (spec.decoder.level, spec.finetune.batch, spec.temporal.window) == (3, 20, 5.0)
+    assert (spec.encoder.variant, spec.encoder.clips * spec.encoder.parts, spec.encoder.head) == (
+        "GDminus",
+        12,
+        "flatten",
+    )
+    assert (spec.decoder.variant, spec.decoder.clips * spec.decoder.frames) == ("LR", 12)
+    assert (spec.decoder.num_negatives, spec.decoder.patch) == (5, 3)
+    assert (spec.encoder.augment, spec.encoder.faithful_bugs, spec.encoder.cross_clip_positive) == (
+        "chaitanya",
+        False,
+        False,
+    )
+
+
+def test_a_recipes_variant_is_silently_moot_where_a_stage_is_temporal(tmp_path: Path):
+    """Named by the file or `--set` it would be an error; the stage that is not temporal runs it."""
+    text = "name: x\nrecipe: paper\ndata: phantom\nrows:\n  - {temporal.polarity: positive, temporal.stage: STAGE}\n"
+    for stage, expected in (("encoder", ("clip", "LR")), ("decoder", ("GDminus", "clip")), ("both", ("clip", "clip"))):
+        (cell,) = load_text(tmp_path, text.replace("STAGE", stage)).cells()
+        assert (encoder_settings(cell.spec).variant, decoder_settings(cell.spec).variant) == expected
+        assert "encoder.variant" not in cell.asked and "temporal.polarity" in cell.asked
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        (Path(recipes.__file__).with_name("demo.yaml")).read_text().replace("head: gap", "head: gap, variant: GD")
+    )
+    assert load_text(tmp_path, GOOD, recipe=str(mine)).cells()[0].spec.encoder.variant == "GD"
+    with pytest.raises(SpecError, match=r"G\^D with a temporal polarity"):
+        load_text(tmp_path, GOOD + "fixed: {encoder.variant: GD}\n", recipe=str(mine))
 
 
 def test_rows_are_outer_and_grid_inner_in_the_order_written(tmp_path: Path):

@@ -35,7 +35,9 @@ BAD_FILES = [
     ("not below", GOOD + "fixed: {split.test_fraction: 1}\n", "8: split.test_fraction: expected less than 1, got '1'"),
     ("no multiple", GOOD + "fixed: {image.size: 100}\n", "8: image.size: expected a multiple of 16, got '100'"),
     ("choice", GOOD.replace("polarity: positive", "polarity: positve"), f"5: temporal.polarity: expected {POLARITIES}, got 'positve'; did you mean 'positive'?"),
-    ("only choice", GOOD + "fixed: {encoder.variant: GD}\n", "8: encoder.variant: expected 'clip', got 'GD'"),
+    ("only choice", GOOD + "fixed: {decoder.regions: grid9}\n", "8: decoder.regions: expected 'grid13', got 'grid9'; did you mean 'grid13'?"),
+    ("variant", GOOD + "fixed: {encoder.variant: G}\n", "8: encoder.variant: expected one of clip, GR, GDminus, GD, got 'G'; did you mean 'GR'?"),
+    ("one bin", GOOD + "fixed: {encoder.parts: 1}\n", "8: encoder.parts: expected at least 2, got '1'"),
     ("second of a list", GOOD.replace("[0]", "[0,\n    -1]"), "8: seed: expected at least 0, got '-1'"),
     ("empty list", GOOD.replace("[0]", "[]"), "7: seed: expected at least one value, got an empty list"),
     ("list in fixed", GOOD + "fixed: {finetune.steps: [1, 2]}\n", "8: finetune.steps: got a list; lists that make cells belong under 'grid' or in a row"),
@@ -87,6 +89,14 @@ IMPOSSIBLE = [
     ("window over the clip", GOOD + "fixed: {temporal.window: 5, temporal.unit: fraction}\n", "8: temporal.window: 5 is a fraction of a clip's length; expected less than 1"),
     ("level", GOOD + "fixed: {decoder.level: 4}\n", "8: decoder.level: 4 is beyond tiny, which has 3 decoder blocks at image.size 64; choose 1 to 3"),
     ("stride", GOOD + "fixed: {network.preset: chaitanya, image.size: 48}\n", "8: image.size: 48 is not a multiple of 32, the stride of chaitanya; try 64"),
+    ("G^D by time", GOOD + "fixed: {encoder.variant: GD}\n", "8: encoder.variant: G^D with a temporal polarity (positive): it has pairs of its own; set temporal.polarity: none, temporal.stage: decoder, or encoder.variant: clip"),
+    ("L^R by time", GOOD.replace("positive}", "positive, temporal.stage: decoder, decoder.variant: LR}"), "5: decoder.variant: L^R with a temporal polarity (positive): it has pairs of its own; set temporal.polarity: none, temporal.stage: encoder, or decoder.variant: clip"),
+    ("G^R in the grid", GOOD + "  encoder.variant: [clip, GR]\n", "8: encoder.variant: G^R with a temporal polarity (positive): it has pairs of its own; set temporal.polarity: none, temporal.stage: decoder, or encoder.variant: clip"),
+    ("G^D- and its form", GOOD.replace("polarity: positive", "polarity: none") + "fixed: {encoder.variant: GDminus, contrast.form: supcon_out}\n", "8: contrast.form: G^D- (encoder.variant: GDminus) has one positive in each denominator, got 'supcon_out'; use per_pair_neg_only, or encoder.variant: clip"),
+    ("L^D and its form", GOOD.replace("polarity: positive", "polarity: none") + "fixed: {decoder.variant: LD, contrast.form: simclr}\n", "8: contrast.form: L^D (decoder.variant: LD) has one positive in each denominator, got 'simclr'; use per_pair_neg_only, or decoder.variant: clip"),
+    ("L^D on two clips", GOOD.replace("polarity: positive", "polarity: none") + "fixed: {decoder.variant: LD, decoder.clips: 2}\n", "8: decoder.clips: L^D has positives in two other clips; expected at least 3, got '2'"),
+    ("L^D against itself", GOOD.replace("polarity: positive", "polarity: none") + "fixed: {decoder.variant: LD, decoder.cross_clip_negative: true}\n", "8: decoder.cross_clip_negative: true repels regions of other clips that L^D attracts; set it to false, or decoder.variant: LR"),
+    ("grey levels below 0", GOOD + "fixed: {encoder.augment: chaitanya, image.norm: zscore}\n", "8: encoder.augment: chaitanya cuts grey levels to [0, 1.5]; image.norm: zscore has half of them below 0, use minmax or none"),
     ("split", GOOD + "fixed: {split.validation_fraction: 0.5, split.test_fraction: 0.5}\n", "8: split.test_fraction: with split.validation_fraction leaves no patient to train on; their sum must be below 1"),
 ]  # fmt: skip
 
@@ -125,6 +135,11 @@ def test_a_bad_file_gives_one_clear_line(tmp_path: Path, text: str, message: str
             "'test/dcs' is no measurement; expected val/... or test/..., as in test/dsc; did you mean 'test/dsc'?",
         ),
         ("decoder.level=6", "6 is beyond tiny, which has 3 decoder blocks at image.size 64; choose 1 to 3"),
+        (
+            "encoder.variant=GD",
+            "G^D with a temporal polarity (positive): it has pairs of its own; set temporal.polarity: none,"
+            " temporal.stage: decoder, or encoder.variant: clip",
+        ),
         ("method=supervised", None),
     ],
 )

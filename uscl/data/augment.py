@@ -45,6 +45,10 @@ PRETRAIN_SPATIAL = SpatialRange(rotation_deg=15.0, zoom=(1.0, 1.6), shift_fracti
 """Milder than Chaitanya's 100 of 192 px crop (zoom 1.92): a sector loses its shape under it (project choice)."""
 PRETRAIN_INTENSITY = IntensityRange(brightness=0.3, contrast=(0.7, 1.3))
 """Chaitanya 2020: brightness +-0.3, contrast 0.7 to 1.3."""
+CHAITANYA_GREY = (0.0, 1.5)
+"""Chaitanya 2020: grey levels after brightness and contrast are cut to this range."""
+CHAITANYA_GRID, CHAITANYA_CROP, CHAITANYA_CORNER = 192, 100, (10, 70)
+"""Chaitanya 2020: a crop of 100 of 192 px whose upper left corner lies in [10, 70), resized to the whole."""
 FINETUNE_SPATIAL = SpatialRange(rotation_deg=15.0, zoom=(0.9, 1.15), shift_fraction=0.08, flip=True)
 """Chaitanya 2020: +-15 degrees, scale 0.95 to 1.05, h-flip; a little wider here."""
 FINETUNE_INTENSITY = IntensityRange(brightness=0.1, contrast=(0.8, 1.25), gamma=(0.8, 1.25), noise=0.03)
@@ -63,6 +67,18 @@ def draw_affine(count: int, bounds: SpatialRange, rng: np.random.Generator) -> T
     theta[:, 1, 0] = mirror * np.sin(angle) / zoom
     theta[:, 1, 1] = np.cos(angle) / zoom
     theta[:, :, 2] = shift
+    return torch.from_numpy(theta)
+
+
+def draw_crop(count: int, rng: np.random.Generator) -> Tensor:
+    """Random crops of Chaitanya et al. 2020 as (count, 2, 3) matrices for `warp`, float32 on the CPU.
+
+    In fractions of the side: the corner lies on their grid of 192, so a crop is theirs at any size.
+    """
+    corner = rng.integers(*CHAITANYA_CORNER, (count, 2))
+    theta = np.zeros((count, 2, 3), np.float32)
+    theta[:, 0, 0] = theta[:, 1, 1] = CHAITANYA_CROP / CHAITANYA_GRID
+    theta[:, :, 2] = (2 * corner + CHAITANYA_CROP) / CHAITANYA_GRID - 1
     return torch.from_numpy(theta)
 
 

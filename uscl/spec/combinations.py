@@ -7,6 +7,7 @@ from uscl.spec.networks import geometry, level_map_size, region_grid
 from uscl.spec.settings import shown
 from uscl.spec.sweep import Cell
 from uscl.spec.trial import METHOD_SECTIONS
+from uscl.spec.variants import refuse_variants
 
 
 def refuse_impossible(cell: Cell) -> None:
@@ -15,6 +16,8 @@ def refuse_impossible(cell: Cell) -> None:
         _refuse_temporal_without_pretraining(cell)
     else:
         _refuse_pairs(cell)
+    if cell.spec.method == "contrastive":
+        refuse_variants(cell)
     _refuse_geometry(cell)
     _refuse_split(cell)
 

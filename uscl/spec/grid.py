@@ -39,6 +39,8 @@ class _Common:
     fixed: Mapping[str, Setting]
     changed: Mapping[str, Any]
     """What the file's `fixed` sets otherwise than the recipe and the defaults do."""
+    own: frozenset[str]
+    """What the file's `fixed` sets at all."""
     data: str
     recipe: str
 
@@ -55,7 +57,7 @@ def cells_of(document: Document, recipe: Document, options: Axes, *, data: str) 
     _refuse_data_as_setting([fixed, grid, options, *(row.axes for row in rows)])
     _refuse_rivals(rows, grid)
     _refuse_too_many(document, [row.axes | grid | options for row in rows])
-    common = _Common(fixed, _changes(own, base), data, recipe.place.source)
+    common = _Common(fixed, _changes(own, base), frozenset(own), data, recipe.place.source)
     points = [(row, point) for row in rows for point in _points(row.axes | grid | options)]
     several = {name for name, values in options.items() if len(values) > 1}
     one = {name: values[0] for name, values in options.items() if name not in several}
@@ -105,6 +107,7 @@ def _cell(number: int, row: _Row, point: Mapping[str, Setting], *, axes: Sequenc
         axes={name: point[name].value for name in axes},
         spec=_trial(given, common),
         fixed={name: value for name, value in common.changed.items() if name not in point},
+        asked=common.own | point.keys(),
         places={name: setting.place for name, setting in given.items()},
     )
     refuse_impossible(cell)

@@ -60,6 +60,8 @@ class Cell:
     spec: TrialSpec
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Settings besides its axes that the file's `fixed` sets otherwise than the recipe and the defaults do."""
+    asked: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """Settings that the sweep file or `--set` gives; a recipe's alone are not among them."""
     places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Where each given setting stands: `sweeps/x.yaml:14: temporal.window`."""
 

@@ -78,33 +78,43 @@ class ContrastSpec(Section):
 class EncoderSpec(Section):
     """The global stage: one embedding per frame."""
 
-    variant: Literal["clip"] = "clip"
-    """`clip`: the pair rule of `temporal` over clip-structured batches."""
+    variant: Literal["clip", "GR", "GDminus", "GD"] = "clip"
+    """`clip`: the pair rule of `temporal` over clip-structured batches. Chaitanya et al. 2020, read where the stage's
+    polarity is `none`: `GR` frames from anywhere, `GDminus` and `GD` one frame per time bin (science.md 2.2)."""
     steps: Count
     """Optimiser steps."""
     lr: Positive
     """Peak learning rate of Adam."""
     clips: Annotated[int, Field(ge=2)]
-    """Clips per batch."""
+    """Clips per batch; under `GR` a batch is clips x frames frames from anywhere."""
     frames: Annotated[int, Field(ge=1)]
-    """Frames per clip in a batch; each gives two views."""
+    """Frames per clip in a batch; each gives two views. Not read under `GDminus` and `GD`: one frame per bin."""
     head: Literal["gap", "flatten"] = "gap"
     """Projection head: pooled (any image size), or flattened (Chaitanya 2020; tied to `image.size`)."""
+    augment: Annotated[Literal["us_safe", "chaitanya"], Field(json_schema_extra={"neutral": "us_safe"})] = "us_safe"
+    """`us_safe`: mild zoom, shift, rotation, h-flip; `chaitanya`: a crop of 100 of 192 px, grey levels to [0, 1.5]."""
+    parts: Annotated[int, Field(ge=2, json_schema_extra={"neutral": 4})] = 4
+    """`GDminus` and `GD`: equal time bins of a clip, which stand for the partitions of a volume (4: Chaitanya 2020)."""
+    cross_clip_positive: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
+    """`GD`: the second draw is of other clips, the original; else of the same ones: free-hand clips share no phase."""
+    faithful_bugs: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
+    """Defects of the official code (science.md 2.5): `GD` blanks its last clip, `GDminus` skips by 4, not `parts`."""
 
 
 class DecoderSpec(Section):
     """The local stage: one embedding per region of a decoder level; the encoder is frozen."""
 
-    variant: Literal["clip"] = "clip"
-    """`clip`: the pair rule of `temporal`, region by region (science.md 2.3)."""
+    variant: Literal["clip", "LR", "LD"] = "clip"
+    """`clip`: the pair rule of `temporal`, region by region (science.md 2.3); Chaitanya et al. 2020, read where the
+    stage's polarity is `none`: `LR` frames from anywhere, `LD` one frame per time bin, positives across clips."""
     steps: Count
     """Optimiser steps."""
     lr: Positive
     """Peak learning rate of Adam."""
     clips: Annotated[int, Field(ge=2)]
-    """Clips per batch."""
+    """Clips per batch, 3 or more under `LD`; under `LR` a batch is clips x frames frames from anywhere."""
     frames: Annotated[int, Field(ge=1)]
-    """Frames per clip in a batch; each gives two views."""
+    """Frames per clip in a batch; each gives two views. Not read under `LD`: one frame per bin."""
     level: Annotated[int, Field(ge=1, le=7)]
     """Decoder blocks that are trained, counted from the bottleneck."""
     regions: Literal["grid13"] = "grid13"
@@ -115,6 +125,10 @@ class DecoderSpec(Section):
     """Nearest other regions that serve as negatives, in both maps of a pair."""
     cross_clip_negative: bool = False
     """Adds the same region of other clips as negatives: the control for learning coordinates (science.md 2.3)."""
+    augment: Annotated[Literal["us_safe", "chaitanya"], Field(json_schema_extra={"neutral": "us_safe"})] = "us_safe"
+    """Grey levels only, so that regions stay aligned; `chaitanya` also cuts them to [0, 1.5]."""
+    parts: Annotated[int, Field(ge=2, json_schema_extra={"neutral": 4})] = 4
+    """`LD`: equal time bins of a clip, which stand for the partitions of a volume (4: Chaitanya 2020)."""
 
 
 class TemporalSpec(Section):

@@ -15,6 +15,7 @@ from uscl.spec.networks import region_grid
 from uscl.stages.context import StageContext, StageEvents, seed_everything
 from uscl.stages.inputs import ContrastInputs, DecoderInputs
 from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
+from uscl.stages.variants import fixed_pairs
 from uscl.stages.views import ViewLoader, Views, pair_settings
 
 RETRIEVALS_PER_STAGE = 10
@@ -46,6 +47,7 @@ class DecoderTask:
         self._neighbour_RR = nearest_regions(region_grid(map_size, patch), inputs.decoder.num_negatives)
         self._neighbour_on_device_RR = self._neighbour_RR.to(context.device)
         self._views = ViewLoader(context, kind="decoder", spatial=False)
+        self._fixed_pairs = fixed_pairs(inputs.decoder)
         self._last: tuple[Tensor, Views] | None = None
 
     def parameters(self) -> Iterable[nn.Parameter]:
@@ -69,7 +71,7 @@ class DecoderTask:
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Local contrastive loss of one batch of aligned views."""
         views = self._views.views(step)
-        pairs = local_pairs(
+        pairs = self._fixed_pairs or local_pairs(
             views.clip_N,
             views.position_N,
             frame_N=views.frame_N,

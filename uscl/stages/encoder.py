@@ -13,6 +13,7 @@ from uscl.models.heads import GlobalHead
 from uscl.stages.context import StageContext, StageEvents, seed_everything
 from uscl.stages.inputs import ContrastInputs, EncoderInputs
 from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
+from uscl.stages.variants import fixed_masks, loss_scale
 from uscl.stages.views import ViewLoader, pair_settings
 
 CHANCE_MIN = 1e-6
@@ -39,6 +40,7 @@ class EncoderTask:
         self._head = head.to(context.device)
         self._modules = nn.ModuleDict({"encoder": self._encoder, "head": self._head}).train()
         self._views = ViewLoader(context, kind="encoder", spatial=True)
+        self._fixed_masks, self._scale = fixed_masks(inputs.encoder), loss_scale(inputs)
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """Encoder and projection head."""
@@ -55,16 +57,16 @@ class EncoderTask:
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Contrastive loss of one batch of views."""
         views = self._views.views(step)
-        masks = pair_masks(
+        masks = self._fixed_masks or pair_masks(
             views.clip_N,
             views.position_N,
             frame_N=views.frame_N,
             **pair_settings(self._inputs.pairs),  # type: ignore[arg-type]
         )
-        chance = contrast_chance(masks, self._inputs.contrast)
+        chance = self._scale * contrast_chance(masks, self._inputs.contrast)
         masks = masks.to(self._device)
         embedding = self._head(self._encoder(views.image_N1HW)[-1])
-        loss = contrast_loss(embedding, masks, self._inputs.contrast)
+        loss = self._scale * contrast_loss(embedding, masks, self._inputs.contrast)
         over_chance = loss.detach() / chance if chance > CHANCE_MIN else torch.ones_like(loss)
         return loss, {"loss_over_chance": over_chance} | describe_embeddings(embedding, masks.positive_NN)
 

@@ -28,6 +28,7 @@ from uscl.spec.trial import (
     TemporalSpec,
     TrialSpec,
 )
+from uscl.spec.variants import PretrainingStage, contrast_settings, decoder_settings, encoder_settings
 from uscl.stages.inputs import (
     ContrastInputs,
     DecoderInputs,
@@ -128,8 +129,8 @@ def _pretraining(spec: TrialSpec, index: DatasetIndex, split: Split) -> list[Sta
     if spec.method != "contrastive":
         return []
     clips = DataSlice(clips=pretraining_clips(index, split))
-    encoder = EncoderInputs(**_pretraining_inputs(spec, "encoder"), encoder=spec.encoder)
-    decoder = DecoderInputs(**_pretraining_inputs(spec, "decoder"), decoder=spec.decoder)
+    encoder = EncoderInputs(**_pretraining_inputs(spec, "encoder"), encoder=encoder_settings(spec))
+    decoder = DecoderInputs(**_pretraining_inputs(spec, "decoder"), decoder=decoder_settings(spec))
     first = _stage("encoder", encoder, clips, None, index)
     return [first, _stage("decoder", decoder, clips, first.ref, index)]
 
@@ -224,13 +225,13 @@ def _pair_inputs(temporal: TemporalSpec, stage: str) -> PairInputs:
     )
 
 
-def _pretraining_inputs(spec: TrialSpec, stage: str) -> dict[str, Any]:
+def _pretraining_inputs(spec: TrialSpec, stage: PretrainingStage) -> dict[str, Any]:
     """What both pretraining stages read."""
     return {
         "seed": spec.seed.pretrain,
         "image": spec.image,
         "network": _network(spec),
-        "contrast": _contrast_inputs(spec.contrast),
+        "contrast": _contrast_inputs(contrast_settings(spec, stage)),
         "pairs": _pair_inputs(spec.temporal, stage),
     }
 

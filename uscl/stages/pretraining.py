@@ -17,6 +17,7 @@ from uscl.records import MetricPoint, Outcome
 from uscl.spec.trial import DecoderSpec, EncoderSpec, ImageSpec, NetworkSpec
 from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput
 from uscl.stages.loop import FitSettings, Task, fit, pack_tensors
+from uscl.stages.variants import images_per_step
 from uscl.store.curves import encode_points
 
 COLLAPSED_LOSS_OVER_CHANCE = 0.98
@@ -39,7 +40,7 @@ class PretrainingTask(Task, Protocol):
 def pretrain(task: PretrainingTask, spec: EncoderSpec | DecoderSpec, context: StageContext) -> StageEvents:
     """Train a pretraining task to its end; publishes its curve and, unless it diverged, its weights."""
     kind = context.stage.kind
-    settings = FitSettings(steps=spec.steps, lr=spec.lr, frames_per_step=2 * spec.clips * spec.frames, prefix=kind)
+    settings = FitSettings(steps=spec.steps, lr=spec.lr, frames_per_step=images_per_step(spec), prefix=kind)
     try:
         result = yield from fit(task, settings, context.fit)
     finally:

@@ -1,6 +1,6 @@
-"""The batches of both pretraining stages: two random views of each drawn frame, and who they are."""
+"""The batches of both pretraining stages: views of each drawn frame, and who they are."""
 
-# N views (two per frame), H x W pixels
+# N views (two per frame; other numbers under some variants), H x W pixels
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ import torch
 from torch import Tensor
 
 from uscl.data.augment import (
+    CHAITANYA_GREY,
     PRETRAIN_INTENSITY,
     PRETRAIN_SPATIAL,
     change_intensity,
     draw_affine,
+    draw_crop,
     draw_intensity,
     send,
     warp,
 )
-from uscl.data.batches import ClipBatch, ClipSampler, PairSampling, normalise, to_device
+from uscl.data.batches import ClipBatch, PairSampling, normalise, to_device
+from uscl.data.partitions import RULES
 from uscl.spec.trial import DecoderSpec, EncoderSpec
 from uscl.stages.context import StageContext, step_rng
 from uscl.stages.inputs import DecoderInputs, EncoderInputs, PairInputs
+from uscl.stages.variants import batch_sampler, blanked
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Two views of each frame of a batch; the small tensors stay on the CPU, where the masks are built."""
+    """The views of each frame of a batch; the small tensors stay on the CPU, where the masks are built."""
 
     image_N1HW: Tensor
     clip_N: Tensor
@@ -47,13 +51,9 @@ class ViewLoader:
         stage: EncoderSpec | DecoderSpec = inputs.encoder if isinstance(inputs, EncoderInputs) else inputs.decoder
         self._context, self._image, self._seed = context, inputs.image, inputs.seed
         self._kind, self._spatial = kind, spatial
-        self._sampler = ClipSampler(
-            context.dataset,
-            context.stage.data.clips,
-            num_clips=stage.clips,
-            num_frames=stage.frames,
-            sampling=pair_sampling(inputs.pairs),
-            seed=inputs.seed,
+        self._rule, self._chaitanya, self._blank_N = RULES[stage.variant], stage.augment == "chaitanya", blanked(stage)
+        self._sampler = batch_sampler(
+            inputs, context.dataset, context.stage.data.clips, sampling=pair_sampling(inputs.pairs)
         )
         self._pool = ThreadPoolExecutor(1) if context.device.type == "cuda" else None
         self._ahead: tuple[int, Future[tuple[ClipBatch, np.ndarray]]] | None = None
@@ -61,14 +61,27 @@ class ViewLoader:
     def views(self, step: int) -> Views:
         """The views of one step, the first of every frame before the second of every frame."""
         batch, frames = self._read(step)
+        frame = to_device(frames[:, None], self._context.device)
         rng = step_rng(self._seed, self._kind, step)
-        image = to_device(frames[:, None], self._context.device).repeat(2, 1, 1, 1)
+        image = self._changed(frame.repeat(self._rule.augmented, 1, 1, 1), rng)
+        if self._rule.originals:
+            image = torch.cat([frame.repeat(self._rule.originals, 1, 1, 1), image])
+        if self._blank_N is not None:
+            image = image.masked_fill(send(self._blank_N, image.device)[:, None, None, None], 0.0)
+        copies = self._rule.originals + self._rule.augmented
+        named = (batch.clip, batch.rows, batch.position, batch.patient)
+        repeated = [torch.from_numpy(np.tile(part, copies)) for part in named]
+        return Views(image.contiguous(memory_format=torch.channels_last), *repeated)
+
+    def _changed(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        """Each image under a random change of its own."""
         if self._spatial:
-            image = warp(image, send(draw_affine(len(image), PRETRAIN_SPATIAL, rng), image.device))
+            count = len(image)
+            theta = draw_crop(count, rng) if self._chaitanya else draw_affine(count, PRETRAIN_SPATIAL, rng)
+            image = warp(image, send(theta, image.device))
         draw = draw_intensity((len(image), *image.shape[2:]), PRETRAIN_INTENSITY, rng)
         image = change_intensity(image, draw.to(image.device))
-        twice = [torch.from_numpy(np.tile(part, 2)) for part in (batch.clip, batch.rows, batch.position, batch.patient)]
-        return Views(image.contiguous(memory_format=torch.channels_last), *twice)
+        return image.clamp(*CHAITANYA_GREY) if self._chaitanya else image
 
     def close(self) -> None:
         """Stop reading ahead."""

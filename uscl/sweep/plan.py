@@ -20,6 +20,7 @@ from uscl.spec.sweep import Cell, SweepSpec
 from uscl.spec.trial import TrialSpec, flatten
 from uscl.stages.keys import Chain, chain
 from uscl.store.stages import StageStore
+from uscl.sweep.batch_checks import check_batches
 from uscl.sweep.queue import QueueCell
 
 
@@ -146,7 +147,7 @@ def _check_against_data(cell: Cell, links: Chain, index: DatasetIndex) -> None:
     if spec.method == "contrastive":
         read = set(links.stage("encoder").data.clips)
         clips = [clip for clip in index.clips if clip.clip in read]
-        _check_batches(cell, clips, index)
+        check_batches(cell, clips, index)
         if spec.temporal.polarity != "none":
             _check_window(cell, clips)
 
@@ -177,21 +178,6 @@ def _check_classes(cell: Cell, index: DatasetIndex) -> None:
     if unknown:
         said = f"'{unknown[0]}' is no class of dataset '{index.name}'; it has {', '.join(index.classes)}"
         raise cell.error("speckle.classes", said)
-
-
-def _check_batches(cell: Cell, clips: Sequence[ClipEntry], index: DatasetIndex) -> None:
-    """Beyond these a batch would hold a clip or a frame twice, and take them for two."""
-    longest = max((clip.num_frames for clip in clips), default=0)
-    if len(clips) < 2:
-        said = f"contrastive pretrains on 2 clips or more; dataset '{index.name}' has {len(clips)} outside validation"
-        raise cell.error("method", f"{said} and test; use method: supervised")
-    for stage, batch in (("encoder", cell.spec.encoder), ("decoder", cell.spec.decoder)):
-        if batch.clips > len(clips):
-            said = f"{batch.clips} clips in a batch, but dataset '{index.name}' has {len(clips)} for pretraining"
-            raise cell.error(f"{stage}.clips", f"{said}; set at most {len(clips)}")
-        if batch.frames > longest:
-            said = f"{batch.frames} frames of a clip in a batch, but the longest clip has {longest}"
-            raise cell.error(f"{stage}.frames", f"{said}; set at most {longest}")
 
 
 def _check_window(cell: Cell, clips: Sequence[ClipEntry]) -> None:
