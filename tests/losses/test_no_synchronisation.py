@@ -1,9 +1,11 @@
 """Losses never wait for the device: no value is read back and no shape depends on one."""
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from uscl.data.augment_nnunet import POLICIES, change_grey_levels, draw_nnunet
 from uscl.data.pairs import local_pairs, nearest_regions, pair_masks
 from uscl.losses.contrastive import info_nce, info_nce_chance, pairwise, pairwise_chance
 from uscl.losses.local import local_info_nce, local_info_nce_chance, local_pairwise
@@ -30,6 +32,7 @@ MASKS = pair_masks(CLIP, FRAME.double(), **BATCH)
 PAIRS = local_pairs(CLIP, FRAME.double(), **BATCH)
 FRAMES, REGIONS, LOGITS = torch.randn(6, 4), torch.randn(6, 13, 4), torch.randn(2, 2, 4, 4)
 BOTH, LOCAL = (MASKS.positive_NN, MASKS.negative_NN), {"neighbour_RR": nearest_regions(region_grid(8, 3), 5)}
+NNUNET_DRAW = draw_nnunet(64, 8, POLICIES["nnunet"], np.random.default_rng(0))  # of so many, all changes are drawn
 
 CALLS = {
     "info_nce": lambda: info_nce(FRAMES, *BOTH, form="supcon_out", temperature=0.1),
@@ -41,6 +44,7 @@ CALLS = {
     "local_chance": lambda: local_info_nce_chance(PAIRS, form="supcon_out", **LOCAL),
     "local_pairwise": lambda: local_pairwise(REGIONS, PAIRS, margin=1.0, distance="cosine", **LOCAL),
     "dice_ce": lambda: dice_ce(LOGITS, LOGITS > 0, kind="dice_ce"),
+    "nnU-Net's grey levels": lambda: change_grey_levels(torch.randn(64, 1, 8, 8), NNUNET_DRAW).sum(),
     "embedding_std": lambda: embedding_std(FRAMES),
     "alignment": lambda: alignment(FRAMES, MASKS.positive_NN),
     "uniformity": lambda: uniformity(FRAMES),

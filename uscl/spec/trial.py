@@ -44,7 +44,8 @@ class ImageSpec(Section):
     size: Annotated[int, Field(ge=16, multiple_of=16)]
     """Side of the square network input, px."""
     norm: Literal["minmax", "zscore", "none"] = "minmax"
-    """`minmax`: 1st to 99th percentile of the frame to [0, 1], not clipped (Chaitanya 2020); `none`: grey / 255."""
+    """`minmax`: 1st to 99th percentile of the frame to [0, 1], not clipped (Chaitanya 2020); `none`: grey / 255.
+    `method: nnunet2d` always takes `zscore`, as nnU-Net does."""
 
 
 class NetworkSpec(Section):
@@ -165,13 +166,14 @@ class NnunetSpec(Section):
     steps: Count = 250_000
     """Optimiser steps: 1000 epochs of 250."""
     lr: Positive = 0.01
-    """Initial learning rate of SGD (Nesterov momentum 0.99), falling as (1 - step / steps)^0.9."""
+    """Initial learning rate of SGD (Nesterov momentum 0.99, weight decay 3e-5), falling as (1 - step / steps)^0.9."""
     batch: Count | None = None
     """Frames per batch; null: as planned from patch size and number of training cases."""
     base_width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
     """Channels of the finest level, doubling downwards to at most 512."""
     augment: Literal["us_safe", "nnunet"] = "us_safe"
-    """`nnunet`: its own list, with rotations by 180 degrees and both mirrors; `us_safe` keeps the depth axis."""
+    """`nnunet`: its own list, with rotations to 180 degrees and both mirrors; `us_safe` keeps the depth axis: 15
+    degrees, left-right mirror. Predictions are averaged over the same mirrors, whatever `evaluate.tta` says."""
 
 
 class PixelSpec(Section):
@@ -238,11 +240,18 @@ METHOD_SECTIONS: Mapping[str, frozenset[str]] = {
 }
 """Sections that a method reads, besides those that every method reads."""
 
+MOOT_SETTINGS: Mapping[str, frozenset[str]] = {
+    "nnunet2d": frozenset({"image.norm", "seed.pretrain", "evaluate.tta"}),
+}
+"""Single settings that a method does not read, of sections that it does: nnU-Net's recipe fixes them."""
+
 
 def is_moot(name: str, method: str) -> bool:
     """Whether a method never reads setting `name` (`contrast.loss` under `supervised`)."""
     section = name.split(".")[0]
     read = METHOD_SECTIONS.get(method, frozenset())
+    if name in MOOT_SETTINGS.get(method, frozenset()):
+        return True
     return section not in read and any(section in sections for sections in METHOD_SECTIONS.values())
 
 

@@ -34,6 +34,12 @@ CASES = "cases.parquet"
 ROW_FIELDS = ("case", "patient", "split", "class_name", "height_px", "width_px")
 THRESHOLD = 0.5
 """Probability from which a pixel belongs to a class."""
+MIRRORS: Mapping[str, Sequence[tuple[int, ...]]] = {
+    "none": ((),),
+    "flip": ((), (-1,)),
+    "mirror": ((), (-1,), (-2,), (-2, -1)),
+}
+"""Views that a prediction is the mean of, by the axes along which the frame is mirrored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +107,8 @@ def predict(case: Case, network: UNet, inputs: EvaluateInputs) -> NDArray[np.boo
     """
     device = next(network.parameters()).device
     frame = torch.from_numpy(square_input(case, size=inputs.image.size, norm=inputs.image.norm)).to(device)
-    probability = network(frame).sigmoid()
-    if inputs.tta == "flip":
-        probability = (probability + network(frame.flip(-1)).sigmoid().flip(-1)) / 2
+    views = [network(frame.flip(axes)).sigmoid().flip(axes) for axes in MIRRORS[inputs.tta]]
+    probability = torch.stack(views).sum(dim=0) / len(views)
     native = Letterbox.of(case.image, inputs.image.size).to_native(probability[0].float().cpu().numpy())
     return np.asarray(native > THRESHOLD)
 

@@ -22,13 +22,13 @@ from uscl.data.augment import (
 )
 from uscl.data.labelled import LabelledFrames, load_labelled
 from uscl.losses.segmentation import deep_dice_ce
-from uscl.losses.speckle import speckle_loss
 from uscl.models.unet import UNet
 from uscl.records import Outcome
 from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything, step_rng
 from uscl.stages.inputs import FinetuneInputs
 from uscl.stages.loop import FitSettings, fit, pack_tensors
 from uscl.stages.pretraining import build_unet
+from uscl.stages.speckle_term import add_speckle_term
 from uscl.store.curves import encode_points
 
 VALIDATION_BATCH = 32
@@ -95,12 +95,15 @@ class FinetuneTask:
         logits = self.network.deep_logits(batch.input_N1HW.contiguous(memory_format=torch.channels_last))
         kind = self._inputs.finetune.loss
         segmentation = deep_dice_ce(logits, batch.truth_NKHW, batch.known_N1HW, kind=kind)
-        if self._inputs.speckle is None:
-            return segmentation, {}
-        with torch.autocast(self._device.type, enabled=False):
-            speckle = self._speckle(logits[0].float(), batch)
-        weighted = self._speckle_weight(step) * speckle
-        return segmentation + weighted, {"segmentation_loss": segmentation.detach(), "speckle_loss": speckle.detach()}
+        return add_speckle_term(
+            segmentation,
+            logits[0].float().sigmoid(),
+            batch,
+            speckle=self._inputs.speckle,
+            classes=self._inputs.classes,
+            step=step,
+            steps=self._inputs.finetune.steps,
+        )
 
     def after_step(self, step: int) -> dict[str, float]:
         """Mean validation Dice every `select_every` steps and at the end; remembers the best network."""
@@ -145,25 +148,6 @@ class FinetuneTask:
             draw = draw_intensity((count, size, size), FINETUNE_INTENSITY, rng).to(self._device)
             parts[0] = change_intensity(parts[0], draw)
         return LabelledFrames(tuple(frames.cases[number] for number in chosen), *parts)
-
-    def _speckle(self, logits_NKHW: Tensor, batch: LabelledFrames) -> Tensor:
-        speckle = self._inputs.speckle
-        assert speckle is not None
-        return speckle_loss(
-            batch.raw_N1HW[:, 0],
-            logits_NKHW.sigmoid() * batch.known_N1HW,
-            batch.truth_NKHW * batch.known_N1HW,
-            classes=[self._inputs.classes.index(name) for name in speckle.classes],
-            estimator=speckle.estimator,
-            form=speckle.form,
-            min_pixels=speckle.min_pixels,
-        )
-
-    def _speckle_weight(self, step: int) -> float:
-        speckle = self._inputs.speckle
-        assert speckle is not None
-        rise = speckle.warmup * self._inputs.finetune.steps
-        return speckle.weight * (min(1.0, step / rise) if rise else 1.0)
 
     @torch.no_grad()
     def _validation_dice(self, frames: LabelledFrames) -> float:

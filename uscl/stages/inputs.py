@@ -91,7 +91,8 @@ class FinetuneInputs(Section):
 
 
 class NnunetInputs(Section):
-    """All that nnU-Net's recipe reads besides its cases: our re-implementation, or the real package."""
+    """All that nnU-Net's recipe reads besides its cases: our re-implementation (`nnunet.batch` as planned, never None),
+    or the real package."""
 
     engine: Literal["nnunet2d", "nnunetv2"]
     seed: int
@@ -119,7 +120,8 @@ class EvaluateInputs(Section):
     """What predicts: our U-Net, or the real nnU-Net package."""
     image: ImageSpec
     network: NetworkSpec
-    tta: str
+    tta: Literal["none", "flip", "mirror"]
+    """`flip`: left-right; `mirror`: every combination of both axes, under nnU-Net's own augmentation only."""
     classes: tuple[str, ...]
     leaf_classes: tuple[str, ...]
 

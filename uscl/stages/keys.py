@@ -20,10 +20,13 @@ from uscl.data.splits import Part, Split, cases_of, labelled_cases, pretraining_
 from uscl.errors import SpecError
 from uscl.records import StageRef
 from uscl.spec.networks import NNUNET_BASE_WIDTH
+from uscl.spec.nnunet_plan import nnunet_network, plan_nnunet
 from uscl.spec.trial import (
     ContrastSpec,
     FinetuneSpec,
+    ImageSpec,
     NetworkSpec,
+    NnunetSpec,
     SpeckleSpec,
     TemporalSpec,
     TrialSpec,
@@ -108,8 +111,9 @@ def chain(spec: TrialSpec, index: DatasetIndex) -> Chain:
     )
     stages = _pretraining(spec, index, split)
     parent = stages[-1].ref if stages else None
-    trained = _nnunet_inputs(spec, index) if spec.method in NNUNET_METHODS else _finetune_inputs(spec, index)
-    finetune = _stage("finetune", trained, _labelled(spec, index, split), parent, index)
+    labelled = _labelled(spec, index, split)
+    trained = _nnunet_inputs(spec, index, labelled) if spec.method in NNUNET_METHODS else _finetune_inputs(spec, index)
+    finetune = _stage("finetune", trained, labelled, parent, index)
     stages.append(finetune)
     for part, split_part in EVALUATED_PARTS.items():
         cases = DataSlice(cases=cases_of(index, split, split_part))
@@ -247,23 +251,43 @@ def _finetune_inputs(spec: TrialSpec, index: DatasetIndex) -> FinetuneInputs:
     )
 
 
-def _nnunet_inputs(spec: TrialSpec, index: DatasetIndex) -> NnunetInputs:
+def _nnunet_inputs(spec: TrialSpec, index: DatasetIndex, labelled: DataSlice) -> NnunetInputs:
     return NnunetInputs(
         engine="nnunetv2" if spec.method == "nnunetv2" else "nnunet2d",
         seed=spec.seed.finetune,
-        image=spec.image,
-        nnunet=spec.nnunet,
+        image=_image(spec),
+        nnunet=_nnunet_settings(spec, index, labelled),
         speckle=_speckle_inputs(spec.speckle, index),
         classes=index.classes,
     )
 
 
+def _nnunet_settings(spec: TrialSpec, index: DatasetIndex, labelled: DataSlice) -> NnunetSpec:
+    """Our recipe's batch as planned for the chosen cases, so that planned and given are one run; the package plans."""
+    if spec.method != "nnunet2d":
+        return spec.nnunet
+    patch, classes = (spec.image.size, spec.image.size), len(index.classes)
+    width, given = spec.nnunet.base_width, spec.nnunet.batch
+    plan = plan_nnunet(patch, len(labelled.cases), num_classes=classes, base_width=width, batch=given)
+    return spec.nnunet.model_copy(update={"batch": plan.batch})
+
+
+def _image(spec: TrialSpec) -> ImageSpec:
+    """What the network sees; nnU-Net's recipe scales each frame to mean 0 and standard deviation 1."""
+    return spec.image.model_copy(update={"norm": "zscore"}) if spec.method == "nnunet2d" else spec.image
+
+
+def _tta(spec: TrialSpec) -> str:
+    """Test-time mirrors: nnU-Net's recipe averages over those that it trained with."""
+    if spec.method == "nnunet2d":
+        return "mirror" if spec.nnunet.augment == "nnunet" else "flip"
+    return spec.evaluate.tta
+
+
 def _network(spec: TrialSpec) -> NetworkSpec:
     """The network a trial trains: nnU-Net's under its methods; `base_width` counts for nnU-Net's only."""
     if spec.method in NNUNET_METHODS:
-        return NetworkSpec(
-            preset="nnunet2d", norm="instance", activation="leaky_relu", base_width=spec.nnunet.base_width
-        )
+        return nnunet_network(spec.nnunet)
     if spec.network.preset == "nnunet2d":
         return spec.network
     return spec.network.model_copy(update={"base_width": NNUNET_BASE_WIDTH})
@@ -295,9 +319,9 @@ def _evaluate_inputs(spec: TrialSpec, index: DatasetIndex, part: Literal["val", 
     return EvaluateInputs(
         part=part,
         engine="nnunetv2" if spec.method == "nnunetv2" else "unet",
-        image=spec.image,
+        image=_image(spec),
         network=_network(spec),
-        tta=spec.evaluate.tta,
+        tta=_tta(spec),
         classes=index.classes,
         leaf_classes=index.leaf_classes,
     )
