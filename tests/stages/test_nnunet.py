@@ -199,7 +199,7 @@ def test_it_learns_the_tiny_dataset(trial, tiny_dataset, tmp_path):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3])
 
 
 def test_the_speckle_term_moves_the_weights(finished, trial, tiny_dataset, tmp_path):
