@@ -87,6 +87,8 @@ IMPOSSIBLE = [
     ("window over the clip", GOOD + "fixed: {temporal.window: 5, temporal.unit: fraction}\n", "8: temporal.window: 5 is a fraction of a clip's length; expected less than 1"),
     ("level", GOOD + "fixed: {decoder.level: 4}\n", "8: decoder.level: 4 is beyond tiny, which has 3 decoder blocks at image.size 64; choose 1 to 3"),
     ("stride", GOOD + "fixed: {network.preset: chaitanya, image.size: 48}\n", "8: image.size: 48 is not a multiple of 32, the stride of chaitanya; try 64"),
+    ("background Dice", GOOD + "fixed: {finetune.loss: dice_background}\n", "8: finetune.loss: dice_background needs a background of its own; set network.heads: softmax, or use dice"),
+    ("defect of one frame", GOOD + "fixed: {finetune.augment: chaitanya, finetune.faithful_bugs: true, finetune.batch: 1}\n", "8: finetune.faithful_bugs: deforms a last part of the batch only, which one frame has not; set false"),
     ("split", GOOD + "fixed: {split.validation_fraction: 0.5, split.test_fraction: 0.5}\n", "8: split.test_fraction: with split.validation_fraction leaves no patient to train on; their sum must be below 1"),
 ]  # fmt: skip
 

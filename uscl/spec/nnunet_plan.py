@@ -77,6 +77,18 @@ def plan_nnunet(
     )
 
 
+def with_planned_batch(nnunet: NnunetSpec, image_size: int, *, num_cases: int, num_classes: int) -> NnunetSpec:
+    """The settings with the batch as planned where none is given, so that planned and given are one run."""
+    plan = plan_nnunet(
+        (image_size, image_size),
+        num_cases,
+        num_classes=num_classes,
+        base_width=nnunet.base_width,
+        batch=nnunet.batch,
+    )
+    return nnunet.model_copy(update={"batch": plan.batch})
+
+
 def features_per_frame(patch_px: tuple[int, int], widths: tuple[int, ...], *, num_labels: int) -> int:
     """Values of all feature maps of one frame, as nnU-Net's planner counts them.
 

@@ -59,6 +59,9 @@ class NetworkSpec(Section):
     """After each normalisation."""
     base_width: Annotated[int, Field(ge=8, multiple_of=8, json_schema_extra={"neutral": 32})] = 32
     """Channels of the finest level of `nnunet2d`, doubling downwards to at most 512; other presets have their own."""
+    heads: Annotated[Literal["sigmoid", "softmax"], Field(json_schema_extra={"neutral": "sigmoid"})] = "sigmoid"
+    """`sigmoid`: each class against the rest, nested classes stay whole; `softmax`: background and each class minus
+    what it contains, a containing class is scored as the union (Chaitanya 2020; science.md 5.1). Never pretrained."""
 
 
 class ContrastSpec(Section):
@@ -146,10 +149,15 @@ class FinetuneSpec(Section):
     """Peak learning rate of Adam."""
     batch: Count
     """Labelled frames per batch."""
-    loss: Literal["dice_ce", "dice", "ce"] = "dice_ce"
-    """Soft Dice, cross-entropy, or their sum, on sigmoid regions: nested classes stay whole."""
-    augment: Literal["none", "flip", "us_safe"] = "us_safe"
-    """`us_safe` keeps the depth axis: h-flip, rotation to 15 degrees, scale, intensity."""
+    loss: Literal["dice_ce", "dice", "ce", "dice_background"] = "dice_ce"
+    """Soft Dice of the classes, cross-entropy, or their sum; `dice_background`: soft Dice with background, where a
+    class absent from a frame costs 1 (Chaitanya 2020; `network.heads: softmax` only)."""
+    augment: Literal["none", "flip", "us_safe", "chaitanya"] = "us_safe"
+    """`us_safe` keeps the depth axis: h-flip, rotation to 15 degrees, scale, intensity; `chaitanya`: one of rotation
+    to 15 degrees, scale, h-flip, multiples of 45 degrees, none; then elastic deformation and intensity (2.4)."""
+    faithful_bugs: bool = False
+    """`augment: chaitanya` as the authors' code does it: no intensity changes, and only a random last part of the batch
+    is deformed (science.md 2.5, defect 3)."""
     freeze: Literal["none", "encoder"] = "none"
     """What of the network keeps its weights."""
     transfer_bn_stats: bool = True

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from uscl.spec.regions import Containment
 from uscl.spec.trial import (
     DecoderSpec,
     EncoderSpec,
@@ -77,6 +78,7 @@ class FinetuneSettings(Section):
     transfer_bn_stats: bool | None
     select: str
     select_every: int | None
+    faithful_bugs: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
 
 
 class FinetuneInputs(Section):
@@ -88,6 +90,8 @@ class FinetuneInputs(Section):
     finetune: FinetuneSettings
     speckle: SpeckleSpec | None
     classes: tuple[str, ...]
+    contains: Annotated[Containment, Field(json_schema_extra={"neutral": ()})] = ()
+    """What each class contains; read by `network.heads: softmax` alone, empty otherwise."""
 
 
 class NnunetInputs(Section):
@@ -124,6 +128,8 @@ class EvaluateInputs(Section):
     """`flip`: left-right; `mirror`: every combination of both axes, under nnU-Net's own augmentation only."""
     classes: tuple[str, ...]
     leaf_classes: tuple[str, ...]
+    contains: Annotated[Containment, Field(json_schema_extra={"neutral": ()})] = ()
+    """As in FinetuneInputs."""
 
 
 StageInputs: TypeAlias = EncoderInputs | DecoderInputs | PixelInputs | FinetuneInputs | NnunetInputs | EvaluateInputs

@@ -20,13 +20,13 @@ from uscl.data.splits import Part, Split, cases_of, labelled_cases, pretraining_
 from uscl.errors import SpecError
 from uscl.records import StageRef
 from uscl.spec.networks import NNUNET_BASE_WIDTH
-from uscl.spec.nnunet_plan import nnunet_network, plan_nnunet
+from uscl.spec.nnunet_plan import nnunet_network, with_planned_batch
+from uscl.spec.regions import Containment, containment
 from uscl.spec.trial import (
     ContrastSpec,
     FinetuneSpec,
     ImageSpec,
     NetworkSpec,
-    NnunetSpec,
     SpeckleSpec,
     TemporalSpec,
     TrialSpec,
@@ -126,7 +126,7 @@ def _pretraining(spec: TrialSpec, index: DatasetIndex, split: Split) -> list[Sta
     """The stages before fine-tuning, in order; none where the method starts from random weights."""
     if spec.method == "pixel_supcon":
         pixels = PixelInputs(
-            seed=spec.seed.pretrain, image=spec.image, network=_network(spec), pixel=spec.pixel, classes=index.classes
+            seed=spec.seed.pretrain, image=spec.image, network=_body(spec), pixel=spec.pixel, classes=index.classes
         )
         return [_stage("decoder", pixels, _labelled(spec, index, split, selects=False), None, index)]
     if spec.method != "contrastive":
@@ -233,7 +233,7 @@ def _pretraining_inputs(spec: TrialSpec, stage: str) -> dict[str, Any]:
     return {
         "seed": spec.seed.pretrain,
         "image": spec.image,
-        "network": _network(spec),
+        "network": _body(spec),
         "contrast": _contrast_inputs(spec.contrast),
         "pairs": _pair_inputs(spec.temporal, stage),
     }
@@ -248,28 +248,23 @@ def _finetune_inputs(spec: TrialSpec, index: DatasetIndex) -> FinetuneInputs:
         finetune=_finetune_settings(spec.finetune, pretrained=pretrained, batch_norm=spec.network.norm == "batch"),
         speckle=_speckle_inputs(spec.speckle, index),
         classes=index.classes,
+        contains=_containment(spec, index),
     )
 
 
 def _nnunet_inputs(spec: TrialSpec, index: DatasetIndex, labelled: DataSlice) -> NnunetInputs:
+    nnunet = spec.nnunet
+    if spec.method == "nnunet2d":  # the package plans for itself
+        counts = {"num_cases": len(labelled.cases), "num_classes": len(index.classes)}
+        nnunet = with_planned_batch(nnunet, spec.image.size, **counts)
     return NnunetInputs(
         engine="nnunetv2" if spec.method == "nnunetv2" else "nnunet2d",
         seed=spec.seed.finetune,
         image=_image(spec),
-        nnunet=_nnunet_settings(spec, index, labelled),
+        nnunet=nnunet,
         speckle=_speckle_inputs(spec.speckle, index),
         classes=index.classes,
     )
-
-
-def _nnunet_settings(spec: TrialSpec, index: DatasetIndex, labelled: DataSlice) -> NnunetSpec:
-    """Our recipe's batch as planned for the chosen cases, so that planned and given are one run; the package plans."""
-    if spec.method != "nnunet2d":
-        return spec.nnunet
-    patch, classes = (spec.image.size, spec.image.size), len(index.classes)
-    width, given = spec.nnunet.base_width, spec.nnunet.batch
-    plan = plan_nnunet(patch, len(labelled.cases), num_classes=classes, base_width=width, batch=given)
-    return spec.nnunet.model_copy(update={"batch": plan.batch})
 
 
 def _image(spec: TrialSpec) -> ImageSpec:
@@ -293,8 +288,20 @@ def _network(spec: TrialSpec) -> NetworkSpec:
     return spec.network.model_copy(update={"base_width": NNUNET_BASE_WIDTH})
 
 
+def _body(spec: TrialSpec) -> NetworkSpec:
+    """The network without its tail, which is never pretrained: heads are none of pretraining's business."""
+    return _network(spec).model_copy(update={"heads": "sigmoid"})
+
+
+def _containment(spec: TrialSpec, index: DatasetIndex) -> Containment:
+    """Read by exclusive classes alone; SpecError where classes overlap partially."""
+    return containment(index.classes, index.contains) if _network(spec).heads == "softmax" else ()
+
+
 def _finetune_settings(finetune: FinetuneSpec, *, pretrained: bool, batch_norm: bool) -> FinetuneSettings:
-    moot: dict[str, None] = {}
+    moot: dict[str, bool | None] = {}
+    if finetune.augment != "chaitanya":
+        moot["faithful_bugs"] = False
     if finetune.select == "last":
         moot["select_every"] = None
     if not pretrained:
@@ -324,6 +331,7 @@ def _evaluate_inputs(spec: TrialSpec, index: DatasetIndex, part: Literal["val", 
         tta=_tta(spec),
         classes=index.classes,
         leaf_classes=index.leaf_classes,
+        contains=_containment(spec, index),
     )
 
 
