@@ -22,6 +22,15 @@ def test_a_class_is_the_union_of_its_parts(softmax):
     assert num_outputs("softmax", 2) == 3 and num_outputs("sigmoid", 2) == 2
 
 
+def test_unions_are_summed_in_float32_under_autocast(softmax):
+    """The speckle term is fitted on them."""
+    logits = torch.randn(2, 3, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = softmax.class_probability(logits.bfloat16())
+    assert found.dtype == torch.float32
+    assert torch.equal(found, softmax.class_probability(logits.bfloat16()))
+
+
 def test_the_likeliest_output_wins_also_below_a_half(softmax):
     probability = torch.tensor([[0.3, 0.4], [0.25, 0.35], [0.45, 0.25]]).reshape(1, 3, 1, 2)
     assert softmax.found(probability.log()).flatten(2).tolist() == [[[1, 0], [1, 0]]]

@@ -128,8 +128,8 @@ def test_exclusive_classes_that_overlap_are_told_at_the_heads(tmp_path, monkeypa
     with pytest.raises(SpecError) as refused:
         plan_of(tmp_path, "fixed: {network.heads: softmax}\n")
     assert str(refused.value) == (
-        f"{tmp_path}/x.yaml:4: network.heads: softmax takes nested or separate classes, but 'cec' lies within 'capsule' "
-        "and within 'medulla', which only overlap; use sigmoid"
+        f"{tmp_path}/x.yaml:4: network.heads: softmax takes nested or separate classes, but 'cec' lies within "
+        "'capsule' and within 'medulla', which only overlap; use sigmoid"
     )
     plan_of(tmp_path, "fixed: {network.heads: softmax, method: nnunet2d}\n")  # which has heads of its own
 

@@ -146,11 +146,9 @@ def low_resolution_matrix(cells_B11: Tensor, size: int) -> Tensor:
     upper = (lower + 1).minimum(cells_B11 - 1)
     weight = (cell - lower).clamp(0, 1)
 
-    def taken_from(number: Tensor) -> Tensor:
-        source = torch.div((2 * number + 1) * size, 2 * cells_B11, rounding_mode="floor")  # whole numbers: exact
-        return (source == places).float()
-
-    return (1 - weight) * taken_from(lower) + weight * taken_from(upper)
+    # the px that each cell was taken from; a quotient of whole numbers, so that its floor is exact
+    below, above = (torch.div((2 * end + 1) * size, 2 * cells_B11, rounding_mode="floor") for end in (lower, upper))
+    return (1 - weight) * (below == places).float() + weight * (above == places).float()
 
 
 def _along_both_axes(images_B1HW: Tensor, matrix_BSS: Tensor) -> Tensor:

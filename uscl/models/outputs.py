@@ -79,12 +79,11 @@ class SoftmaxHeads:
 
     def class_probability(self, logits_BLHW: Tensor) -> Tensor:
         """Sum over the outputs that a class is the union of."""
-        return torch.einsum("kl,blhw->bkhw", self._weight_KL, self.output_probability(logits_BLHW))
+        return self._union(self.output_probability(logits_BLHW))
 
     def found(self, logits_BLHW: Tensor) -> Tensor:
         """The classes that the likeliest output belongs to."""
-        winner = (logits_BLHW.argmax(dim=1, keepdim=True) == self._outputs).float()
-        return torch.einsum("kl,blhw->bkhw", self._weight_KL, winner)
+        return self._union((logits_BLHW.argmax(dim=1, keepdim=True) == self._outputs).float())
 
     def masks(self, probability_LHW: NDArray[np.float32]) -> NDArray[np.bool_]:
         """The classes that the likeliest output belongs to."""
@@ -96,6 +95,10 @@ class SoftmaxHeads:
         for number in self._order:
             label_B1HW = label_B1HW.masked_fill(truth_BKHW[:, number : number + 1] > THRESHOLD, number + 1)
         return (label_B1HW == self._outputs).to(truth_BKHW.dtype)
+
+    def _union(self, output_BLHW: Tensor) -> Tensor:
+        with torch.autocast(output_BLHW.device.type, enabled=False):  # a product of matrices would be in half precision
+            return torch.einsum("kl,blhw->bkhw", self._weight_KL, output_BLHW)
 
 
 def num_outputs(kind: str, num_classes: int) -> int:
