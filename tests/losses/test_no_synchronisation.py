@@ -1,15 +1,20 @@
 """Losses never wait for the device: no value is read back and no shape depends on one."""
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from uscl.data.augment_chaitanya import draw_chaitanya, warp_elastic
+from uscl.data.augment_nnunet import POLICIES, change_grey_levels, draw_nnunet
 from uscl.data.pairs import local_pairs, nearest_regions, pair_masks
 from uscl.data.partitions import cross_clip_pairs, partition_masks, simclr_masks
 from uscl.losses.contrastive import info_nce, info_nce_chance, pairwise, pairwise_chance
+from uscl.losses.exclusive import exclusive_dice_ce
 from uscl.losses.local import local_info_nce, local_info_nce_chance, local_pairwise
 from uscl.losses.segmentation import dice_ce
 from uscl.metrics.embedding import alignment, embedding_std, position_retrieval, uniformity
+from uscl.models.outputs import make_heads
 from uscl.spec.networks import region_grid
 
 WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero")
@@ -33,6 +38,9 @@ FRAMES, REGIONS, LOGITS = torch.randn(6, 4), torch.randn(6, 13, 4), torch.randn(
 GD, GR, LD = partition_masks("GD", clips=2, parts=2), simclr_masks(3), cross_clip_pairs(clips=3, parts=2)
 BINS, CLIPS_OF_BINS = torch.randn(16, 4), torch.randn(12, 13, 4)
 BOTH, LOCAL = (MASKS.positive_NN, MASKS.negative_NN), {"neighbour_RR": nearest_regions(region_grid(8, 3), 5)}
+NNUNET_DRAW = draw_nnunet(64, 8, POLICIES["nnunet"], np.random.default_rng(0))  # of so many, all changes are drawn
+CHAITANYA_DRAW = draw_chaitanya(2, 4, faithful_bugs=False, rng=np.random.default_rng(0))
+HEADS = make_heads("softmax", ("one",), (), device=torch.device("cpu"))
 
 CALLS = {
     "info_nce": lambda: info_nce(FRAMES, *BOTH, form="supcon_out", temperature=0.1),
@@ -48,6 +56,11 @@ CALLS = {
     "local_chance": lambda: local_info_nce_chance(PAIRS, form="supcon_out", **LOCAL),
     "local_pairwise": lambda: local_pairwise(REGIONS, PAIRS, margin=1.0, distance="cosine", **LOCAL),
     "dice_ce": lambda: dice_ce(LOGITS, LOGITS > 0, kind="dice_ce"),
+    "exclusive": lambda: exclusive_dice_ce(LOGITS, HEADS.target((LOGITS[:, :1] > 0).float()), kind="dice_ce"),
+    "dice_background": lambda: exclusive_dice_ce(LOGITS, LOGITS > 0, kind="dice_background"),
+    "class probability": lambda: HEADS.class_probability(LOGITS).sum(),
+    "elastic warp": lambda: warp_elastic(LOGITS, CHAITANYA_DRAW.theta_B23, CHAITANYA_DRAW.bend_B233).sum(),
+    "nnU-Net's grey levels": lambda: change_grey_levels(torch.randn(64, 1, 8, 8), NNUNET_DRAW).sum(),
     "embedding_std": lambda: embedding_std(FRAMES),
     "alignment": lambda: alignment(FRAMES, MASKS.positive_NN),
     "uniformity": lambda: uniformity(FRAMES),

@@ -97,6 +97,8 @@ IMPOSSIBLE = [
     ("L^D on two clips", GOOD.replace("polarity: positive", "polarity: none") + "fixed: {decoder.variant: LD, decoder.clips: 2}\n", "8: decoder.clips: L^D has positives in two other clips; expected at least 3, got '2'"),
     ("L^D against itself", GOOD.replace("polarity: positive", "polarity: none") + "fixed: {decoder.variant: LD, decoder.cross_clip_negative: true}\n", "8: decoder.cross_clip_negative: true repels regions of other clips that L^D attracts; set it to false, or decoder.variant: LR"),
     ("grey levels below 0", GOOD + "fixed: {encoder.augment: chaitanya, image.norm: zscore}\n", "8: encoder.augment: chaitanya cuts grey levels to [0, 1.5]; image.norm: zscore has half of them below 0, use minmax or none"),
+    ("background Dice", GOOD + "fixed: {finetune.loss: dice_background}\n", "8: finetune.loss: dice_background needs a background of its own; set network.heads: softmax, or use dice"),
+    ("defect of one frame", GOOD + "fixed: {finetune.augment: chaitanya, finetune.faithful_bugs: true, finetune.batch: 1}\n", "8: finetune.faithful_bugs: deforms a last part of the batch only, which one frame has not; set false"),
     ("split", GOOD + "fixed: {split.validation_fraction: 0.5, split.test_fraction: 0.5}\n", "8: split.test_fraction: with split.validation_fraction leaves no patient to train on; their sum must be below 1"),
 ]  # fmt: skip
 

@@ -55,6 +55,27 @@ def test_a_mirrored_view_fills_in_what_the_network_misses():
     assert predict(case, blind, inputs_of(tta="flip")).any()
 
 
+def test_all_mirrors_are_the_mean_of_four_views():
+    """A network that sees the upper left quarter alone: each quarter is found in one view of four."""
+
+    class UpperLeft(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, image):
+            logits = torch.full_like(image, -40.0).repeat(1, 2, 1, 1)
+            logits[..., :16, :16] = 0.85  # sigmoid 0.70: a quarter of it is under 1/2, the whole above
+            logits[:, 0] = 40 * (image[:, 0] - 0.4)
+            return logits
+
+    case = case_of(32, 32)
+    mirrored = predict(case, UpperLeft(), inputs_of(tta="mirror"))
+    plain = predict(case, UpperLeft(), inputs_of())
+    assert (mirrored[0] == plain[0]).all() and plain[0].any(), "what no mirror changes stays"
+    assert plain[1].sum() == 16 * 16 and not mirrored[1].any()
+
+
 def test_prediction_reads_nothing_but_the_image():
     case = case_of()
     other = Case(case.case, case.patient, case.image, ~case.masks, ~case.known, ~case.sector, None)

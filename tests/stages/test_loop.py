@@ -1,5 +1,6 @@
 """The training loop: stopping and resuming gives the bits of not stopping, at any step; non-finite ends it."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 
 from uscl.records import Drained, Outcome, Progress, StageRef
 from uscl.stages.loop import FitContext, FitSettings, amp_dtype, fit, learning_rate_factor, pack_tensors, unpack_tensors
+from uscl.stages.nnunet import polynomial_decay, sgd
 from uscl.store.stages import StageStore
 
 REF = StageRef("encoder", "a" * 64)
@@ -42,6 +44,9 @@ class Line:
         return {"seen": float(step)} if step % 50 == 0 else {}
 
 
+SGD = FitSettings(steps=120, lr=0.002, frames_per_step=4, prefix="encoder", optimizer=sgd, schedule=polynomial_decay)
+
+
 def context(store, *, stop=lambda: False, attempt="one", clock=None, **changes):
     clock = clock or itertools.count(step=0.1).__next__
     return FitContext(
@@ -49,9 +54,9 @@ def context(store, *, stop=lambda: False, attempt="one", clock=None, **changes):
     )
 
 
-def run(task, where):
+def run(task, where, settings=SETTINGS):
     """Events of a fit and its result."""
-    events, loop = [], fit(task, SETTINGS, where)
+    events, loop = [], fit(task, settings, where)
     while True:
         try:
             events.append(next(loop))
@@ -76,16 +81,17 @@ def test_a_fit_learns_and_reports(tmp_path):
     assert events and all(isinstance(event, Progress) for event in events)
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, SGD], ids=["adam", "sgd"])
 @pytest.mark.parametrize("after", [1, 3, 7, 11, 29])
-def test_stop_and_resume_gives_the_same_bits(tmp_path, after):
+def test_stop_and_resume_gives_the_same_bits(tmp_path, after, settings):
     """Stopped after any number of stop checks, mid-interval too: weights and curve are those of one run."""
     whole = Line()
-    _, expected = run(whole, context(StageStore(tmp_path / "whole")))
+    _, expected = run(whole, context(StageStore(tmp_path / "whole")), settings)
     store, checks = StageStore(tmp_path / "cut"), itertools.count(1)
-    events, first = run(Line(), context(store, stop=lambda: next(checks) == after))
+    events, first = run(Line(), context(store, stop=lambda: next(checks) == after), settings)
     assert first.drained and isinstance(events[-1], Drained)
     resumed = Line()
-    told, second = run(resumed, context(store, attempt="two"))
+    told, second = run(resumed, context(store, attempt="two"), settings)
     step = events[-1].step
     assert (told[0].step, told[0].durable_step, told[0].frames_per_s) == (step, step, 0.0), "says at once where it is"
     assert not second.drained
@@ -115,6 +121,25 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
     assert factors[0] == pytest.approx(0.1) and factors[9] == 1.0
     assert factors[200] == pytest.approx(0.0)
     assert all(later <= earlier for earlier, later in itertools.pairwise(factors[10:]))
+
+
+def test_a_stage_may_bring_its_own_optimiser_and_schedule(tmp_path):
+    """Two steps of Nesterov SGD with weight decay and polynomial decay, worked out beside it."""
+    settings = dataclasses.replace(SGD, steps=2)
+    task, twin = Line(), Line()
+    run(task, context(StageStore(tmp_path)), settings)
+    velocity = {}
+    for step, lr in enumerate((0.002, 0.002 * 0.5**0.9)):
+        twin.model.zero_grad()
+        twin.loss(step)[0].backward()
+        nn.utils.clip_grad_norm_(twin.model.parameters(), 12.0)
+        with torch.no_grad():
+            for name, weight in twin.model.named_parameters():
+                gradient = weight.grad + 3e-5 * weight
+                velocity[name] = 0.99 * velocity[name] + gradient if step else gradient
+                weight -= lr * (gradient + 0.99 * velocity[name])
+    for name, weight in twin.model.named_parameters():
+        assert torch.allclose(weight, dict(task.model.named_parameters())[name], atol=1e-7), name
 
 
 def test_tensors_survive_packing():

@@ -119,6 +119,21 @@ def test_what_the_data_refuses_is_told_at_its_setting(tmp_path):
     plan_of(tmp_path, sets=[*far, "temporal.negatives=cross"])
 
 
+def test_exclusive_classes_that_overlap_are_told_at_the_heads(tmp_path, monkeypatch):
+    def index_of(spec):
+        return replace(phantom_index(spec), contains={"capsule": ("cec",), "medulla": ("cec",)})
+
+    monkeypatch.setattr("uscl.data.phantom.phantom_index", index_of)
+    plan_of(tmp_path)
+    with pytest.raises(SpecError) as refused:
+        plan_of(tmp_path, "fixed: {network.heads: softmax}\n")
+    assert str(refused.value) == (
+        f"{tmp_path}/x.yaml:4: network.heads: softmax takes nested or separate classes, but 'cec' lies within "
+        "'capsule' and within 'medulla', which only overlap; use sigmoid"
+    )
+    plan_of(tmp_path, "fixed: {network.heads: softmax, method: nnunet2d}\n")  # which has heads of its own
+
+
 def test_a_class_without_labels_is_told_at_the_fraction_or_at_the_dataset(tmp_path, monkeypatch):
     def plan_with(*, owners):
         """cec alone in the first case of each of so many patients, all else in the other cases."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -39,10 +40,22 @@ def deep_supervision_weights(num_outputs: int) -> tuple[float, ...]:
     return (*(weight / sum(weights) for weight in weights), 0.0)
 
 
+class SegmentationLoss(Protocol):
+    """`dice_ce` on sigmoid regions, or `exclusive_dice_ce` on exclusive classes."""
+
+    def __call__(self, logits: Tensor, truth: Tensor, known: Tensor | None = None, /, *, kind: str) -> Tensor:
+        """A scalar."""
+
+
 def deep_dice_ce(
-    logits: Sequence[Tensor], truth_BKHW: Tensor, known_B1HW: Tensor | None = None, *, kind: str
+    logits: Sequence[Tensor],
+    truth_BKHW: Tensor,
+    known_B1HW: Tensor | None = None,
+    *,
+    kind: str,
+    loss: SegmentationLoss = dice_ce,
 ) -> Tensor:
-    """Weighted sum of `dice_ce` over outputs of falling resolution, the finest first (UNet.deep_logits).
+    """Weighted sum of a loss over outputs of falling resolution, the finest first (UNet.deep_logits).
 
     Truth and known pixels are taken at each output's resolution by nearest neighbour, as in nnU-Net.
     """
@@ -50,7 +63,7 @@ def deep_dice_ce(
     for output, weight in zip(logits, deep_supervision_weights(len(logits)), strict=True):
         if weight:
             truth, known = _resized(truth_BKHW, output), None if known_B1HW is None else _resized(known_B1HW, output)
-            total = total + weight * dice_ce(output, truth, known, kind=kind)
+            total = total + weight * loss(output, truth, known, kind=kind)
     return total
 
 

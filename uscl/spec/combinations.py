@@ -19,6 +19,8 @@ def refuse_impossible(cell: Cell) -> None:
     if cell.spec.method == "contrastive":
         refuse_variants(cell)
     _refuse_geometry(cell)
+    if "finetune" in METHOD_SECTIONS[cell.spec.method]:
+        _refuse_finetune(cell)
     _refuse_split(cell)
 
 
@@ -80,6 +82,18 @@ def _refuse_geometry(cell: Cell) -> None:
     except SpecError as error:
         name, _, message = str(error).partition(": ")
         raise cell.error(name, message) from None
+
+
+def _refuse_finetune(cell: Cell) -> None:
+    finetune = cell.spec.finetune
+    if finetune.loss == "dice_background" and cell.spec.network.heads != "softmax":
+        raise cell.error(
+            "finetune.loss", "dice_background needs a background of its own; set network.heads: softmax, or use dice"
+        )
+    if finetune.augment == "chaitanya" and finetune.faithful_bugs and finetune.batch < 2:
+        raise cell.error(
+            "finetune.faithful_bugs", "deforms a last part of the batch only, which one frame has not; set false"
+        )
 
 
 def _refuse_split(cell: Cell) -> None:

@@ -118,11 +118,12 @@ def _widths(preset: str, image_size: int, base_width: int) -> tuple[tuple[int, .
         return (16, 24, 32, 48), 2
     if preset == "chaitanya":
         return (16, 32, 64, 128, 128, 128), 1
-    return _nnunet_widths(image_size, base_width), 1
+    return nnunet_widths(image_size, base_width), 1
 
 
-def _nnunet_widths(image_size: int, base_width: int) -> tuple[int, ...]:
-    levels, edge = 1, image_size
+def nnunet_widths(edge: int, base_width: int) -> tuple[int, ...]:
+    """Channels of nnU-Net's levels for patches whose shorter edge is `edge` px, the finest first."""
+    levels = 1
     while edge >= 2 * NNUNET_MIN_EDGE:
         levels, edge = levels + 1, edge // 2
     return tuple(min(base_width * 2**level, NNUNET_MAX_WIDTH) for level in range(levels))

@@ -44,7 +44,8 @@ class ImageSpec(Section):
     size: Annotated[int, Field(ge=16, multiple_of=16)]
     """Side of the square network input, px."""
     norm: Literal["minmax", "zscore", "none"] = "minmax"
-    """`minmax`: 1st to 99th percentile of the frame to [0, 1], not clipped (Chaitanya 2020); `none`: grey / 255."""
+    """`minmax`: 1st to 99th percentile of the frame to [0, 1], not clipped (Chaitanya 2020); `none`: grey / 255.
+    `method: nnunet2d` always takes `zscore`, as nnU-Net does."""
 
 
 class NetworkSpec(Section):
@@ -58,6 +59,9 @@ class NetworkSpec(Section):
     """After each normalisation."""
     base_width: Annotated[int, Field(ge=8, multiple_of=8, json_schema_extra={"neutral": 32})] = 32
     """Channels of the finest level of `nnunet2d`, doubling downwards to at most 512; other presets have their own."""
+    heads: Annotated[Literal["sigmoid", "softmax"], Field(json_schema_extra={"neutral": "sigmoid"})] = "sigmoid"
+    """`sigmoid`: each class against the rest, nested classes stay whole; `softmax`: background and each class minus
+    what it contains, a containing class is scored as the union (Chaitanya 2020; science.md 5.1). Never pretrained."""
 
 
 class ContrastSpec(Section):
@@ -161,10 +165,15 @@ class FinetuneSpec(Section):
     """Peak learning rate of Adam."""
     batch: Count
     """Labelled frames per batch."""
-    loss: Literal["dice_ce", "dice", "ce"] = "dice_ce"
-    """Soft Dice, cross-entropy, or their sum, on sigmoid regions: nested classes stay whole."""
-    augment: Literal["none", "flip", "us_safe"] = "us_safe"
-    """`us_safe` keeps the depth axis: h-flip, rotation to 15 degrees, scale, intensity."""
+    loss: Literal["dice_ce", "dice", "ce", "dice_background"] = "dice_ce"
+    """Soft Dice of the classes, cross-entropy, or their sum; `dice_background`: soft Dice with background, where a
+    class absent from a frame costs 1 (Chaitanya 2020; `network.heads: softmax` only)."""
+    augment: Literal["none", "flip", "us_safe", "chaitanya"] = "us_safe"
+    """`us_safe` keeps the depth axis: h-flip, rotation to 15 degrees, scale, intensity; `chaitanya`: one of rotation
+    to 15 degrees, scale, h-flip, multiples of 45 degrees, none; then elastic deformation and intensity (2.4)."""
+    faithful_bugs: bool = False
+    """`augment: chaitanya` as the authors' code does it: no intensity changes, and only a random last part of the batch
+    is deformed (science.md 2.5, defect 3)."""
     freeze: Literal["none", "encoder"] = "none"
     """What of the network keeps its weights."""
     transfer_bn_stats: bool = True
@@ -181,13 +190,14 @@ class NnunetSpec(Section):
     steps: Count = 250_000
     """Optimiser steps: 1000 epochs of 250."""
     lr: Positive = 0.01
-    """Initial learning rate of SGD (Nesterov momentum 0.99), falling as (1 - step / steps)^0.9."""
+    """Initial learning rate of SGD (Nesterov momentum 0.99, weight decay 3e-5), falling as (1 - step / steps)^0.9."""
     batch: Count | None = None
     """Frames per batch; null: as planned from patch size and number of training cases."""
     base_width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
     """Channels of the finest level, doubling downwards to at most 512."""
     augment: Literal["us_safe", "nnunet"] = "us_safe"
-    """`nnunet`: its own list, with rotations by 180 degrees and both mirrors; `us_safe` keeps the depth axis."""
+    """`nnunet`: its own list, with rotations to 180 degrees and both mirrors; `us_safe` keeps the depth axis: 15
+    degrees, left-right mirror. Predictions are averaged over the same mirrors, whatever `evaluate.tta` says."""
 
 
 class PixelSpec(Section):
@@ -254,11 +264,18 @@ METHOD_SECTIONS: Mapping[str, frozenset[str]] = {
 }
 """Sections that a method reads, besides those that every method reads."""
 
+MOOT_SETTINGS: Mapping[str, frozenset[str]] = {
+    "nnunet2d": frozenset({"image.norm", "seed.pretrain", "evaluate.tta"}),
+}
+"""Single settings that a method does not read, of sections that it does: nnU-Net's recipe fixes them."""
+
 
 def is_moot(name: str, method: str) -> bool:
     """Whether a method never reads setting `name` (`contrast.loss` under `supervised`)."""
     section = name.split(".")[0]
     read = METHOD_SECTIONS.get(method, frozenset())
+    if name in MOOT_SETTINGS.get(method, frozenset()):
+        return True
     return section not in read and any(section in sections for sections in METHOD_SECTIONS.values())
 
 

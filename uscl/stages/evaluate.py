@@ -24,6 +24,7 @@ from uscl.data.overlay import compare_masks, encode_png
 from uscl.metrics.aggregate import aggregate, mean
 from uscl.metrics.overlap import score_masks
 from uscl.metrics.snr import score_snr
+from uscl.models.outputs import make_heads, num_outputs
 from uscl.models.unet import UNet
 from uscl.records import CaseRow, Drained, Outcome, Progress
 from uscl.stages.context import StageContext, StageEvents, StageOutput
@@ -32,8 +33,12 @@ from uscl.stages.pretraining import build_unet
 
 CASES = "cases.parquet"
 ROW_FIELDS = ("case", "patient", "split", "class_name", "height_px", "width_px")
-THRESHOLD = 0.5
-"""Probability from which a pixel belongs to a class."""
+MIRRORS: Mapping[str, Sequence[tuple[int, ...]]] = {
+    "none": ((),),
+    "flip": ((), (-1,)),
+    "mirror": ((), (-1,), (-2,), (-2, -1)),
+}
+"""Views that a prediction is the mean of, by the axes along which the frame is mirrored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +93,24 @@ def _score_all(
 
 def load_network(inputs: EvaluateInputs, weights: Mapping[str, Tensor], device: torch.device) -> UNet:
     """The fine-tuned network, ready to predict."""
-    network = build_unet(inputs.image, inputs.network, num_classes=len(inputs.classes))
+    outputs = num_outputs(inputs.network.heads, len(inputs.classes))
+    network = build_unet(inputs.image, inputs.network, num_classes=outputs)
     network.load_state_dict(weights)
     return network.to(device).eval()
 
 
 @torch.no_grad()
 def predict(case: Case, network: UNet, inputs: EvaluateInputs) -> NDArray[np.bool_]:
-    """Masks (K, H, W) of a case at native size: probabilities are resampled, then cut at 1/2.
+    """Masks (K, H, W) of a case at native size: probabilities are resampled, then decided (models/outputs.py).
 
     Nothing of the case but its image is read: an imported still's sector is drawn around its labels too.
     """
     device = next(network.parameters()).device
     frame = torch.from_numpy(square_input(case, size=inputs.image.size, norm=inputs.image.norm)).to(device)
-    probability = network(frame).sigmoid()
-    if inputs.tta == "flip":
-        probability = (probability + network(frame.flip(-1)).sigmoid().flip(-1)) / 2
-    native = Letterbox.of(case.image, inputs.image.size).to_native(probability[0].float().cpu().numpy())
-    return np.asarray(native > THRESHOLD)
+    heads = make_heads(inputs.network.heads, inputs.classes, inputs.contains, device=device)
+    views = [heads.output_probability(network(frame.flip(axes))).flip(axes) for axes in MIRRORS[inputs.tta]]
+    probability = torch.stack(views).sum(dim=0) / len(views)
+    return heads.masks(Letterbox.of(case.image, inputs.image.size).to_native(probability[0].cpu().numpy()))
 
 
 def score_case(case: Case, network: UNet, inputs: EvaluateInputs) -> ScoredCase:

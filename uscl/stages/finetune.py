@@ -14,25 +14,32 @@ from uscl.data.augment import (
     FINETUNE_INTENSITY,
     FINETUNE_SPATIAL,
     FLIP_ONLY,
+    IntensityDraw,
     change_intensity,
     draw_affine,
     draw_intensity,
     send,
     warp,
 )
+from uscl.data.augment_chaitanya import draw_chaitanya, warp_elastic
 from uscl.data.labelled import LabelledFrames, load_labelled
-from uscl.losses.segmentation import deep_dice_ce
-from uscl.losses.speckle import speckle_loss
+from uscl.errors import DataError
+from uscl.losses.exclusive import exclusive_dice_ce
+from uscl.losses.segmentation import deep_dice_ce, dice_ce
+from uscl.models.outputs import make_heads, num_outputs, partial_overlap
 from uscl.models.unet import UNet
 from uscl.records import Outcome
 from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything, step_rng
 from uscl.stages.inputs import FinetuneInputs
 from uscl.stages.loop import FitSettings, fit, pack_tensors
 from uscl.stages.pretraining import build_unet
+from uscl.stages.speckle_term import add_speckle_term
 from uscl.store.curves import encode_points
 
 VALIDATION_BATCH = 32
 BN_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+OVERLAP_TOLERANCE = 0.05
+"""Part of a class's pixels that may overlap otherwise than declared under softmax; 0.03 % do in kidneyUS."""
 
 
 def train_finetune(context: StageContext) -> StageEvents:
@@ -69,6 +76,11 @@ class FinetuneTask:
         self._train = self._load(context, context.stage.data.cases)
         validation = context.stage.data.validation
         self._validation = self._load(context, validation) if validation else None
+        kind = inputs.network.heads
+        self._heads = make_heads(kind, inputs.classes, inputs.contains, device=context.device)
+        self._segmentation_loss = exclusive_dice_ce if kind == "softmax" else dice_ce
+        if kind == "softmax":
+            _refuse_partial_overlap(self._train, inputs)
         self._best: dict[str, Tensor] = {}
         self._best_dice = torch.tensor(-1.0)
         self._best_step = torch.tensor(0)
@@ -93,14 +105,17 @@ class FinetuneTask:
         """Segmentation loss of a random batch, plus the weighted speckle term where there is one."""
         batch = self._draw(step_rng(self._inputs.seed, "finetune", step))
         logits = self.network.deep_logits(batch.input_N1HW.contiguous(memory_format=torch.channels_last))
-        kind = self._inputs.finetune.loss
-        segmentation = deep_dice_ce(logits, batch.truth_NKHW, batch.known_N1HW, kind=kind)
-        if self._inputs.speckle is None:
-            return segmentation, {}
-        with torch.autocast(self._device.type, enabled=False):
-            speckle = self._speckle(logits[0].float(), batch)
-        weighted = self._speckle_weight(step) * speckle
-        return segmentation + weighted, {"segmentation_loss": segmentation.detach(), "speckle_loss": speckle.detach()}
+        target, kind = self._heads.target(batch.truth_NKHW), self._inputs.finetune.loss
+        segmentation = deep_dice_ce(logits, target, batch.known_N1HW, kind=kind, loss=self._segmentation_loss)
+        return add_speckle_term(
+            segmentation,
+            self._heads.class_probability(logits[0]),
+            batch,
+            speckle=self._inputs.speckle,
+            classes=self._inputs.classes,
+            step=step,
+            steps=self._inputs.finetune.steps,
+        )
 
     def after_step(self, step: int) -> dict[str, float]:
         """Mean validation Dice every `select_every` steps and at the end; remembers the best network."""
@@ -134,36 +149,25 @@ class FinetuneTask:
         chosen = rng.choice(len(frames.cases), count, replace=len(frames.cases) < count)
         rows = send(torch.from_numpy(chosen), self._device)
         parts = [part[rows] for part in (frames.input_N1HW, frames.raw_N1HW, frames.known_N1HW, frames.truth_NKHW)]
-        augment = self._inputs.finetune.augment
-        if augment != "none":
-            bounds = FINETUNE_SPATIAL if augment == "us_safe" else FLIP_ONLY
-            moved = warp(torch.cat(parts, dim=1), send(draw_affine(count, bounds, rng), self._device))
+        if self._inputs.finetune.augment != "none":
+            moved, intensity = self._move(torch.cat(parts, dim=1), rng)
             planes = torch.split(moved, [1, 1, 1, moved.shape[1] - 3], dim=1)
             parts = [planes[0], planes[1], (planes[2] > 0.5).float(), (planes[3] > 0.5).float()]
-        if augment == "us_safe":
-            size = self._inputs.image.size
-            draw = draw_intensity((count, size, size), FINETUNE_INTENSITY, rng).to(self._device)
-            parts[0] = change_intensity(parts[0], draw)
+            if intensity is not None:
+                parts[0] = change_intensity(parts[0], intensity)
         return LabelledFrames(tuple(frames.cases[number] for number in chosen), *parts)
 
-    def _speckle(self, logits_NKHW: Tensor, batch: LabelledFrames) -> Tensor:
-        speckle = self._inputs.speckle
-        assert speckle is not None
-        return speckle_loss(
-            batch.raw_N1HW[:, 0],
-            logits_NKHW.sigmoid() * batch.known_N1HW,
-            batch.truth_NKHW * batch.known_N1HW,
-            classes=[self._inputs.classes.index(name) for name in speckle.classes],
-            estimator=speckle.estimator,
-            form=speckle.form,
-            min_pixels=speckle.min_pixels,
-        )
-
-    def _speckle_weight(self, step: int) -> float:
-        speckle = self._inputs.speckle
-        assert speckle is not None
-        rise = speckle.warmup * self._inputs.finetune.steps
-        return speckle.weight * (min(1.0, step / rise) if rise else 1.0)
+    def _move(self, planes_NCHW: Tensor, rng: np.random.Generator) -> tuple[Tensor, IntensityDraw | None]:
+        """The planes of every case under its spatial transform, and the change of grey levels that goes with it."""
+        settings, size, count = self._inputs.finetune, self._inputs.image.size, len(planes_NCHW)
+        if settings.augment == "chaitanya":
+            draw = draw_chaitanya(count, size, faithful_bugs=settings.faithful_bugs, rng=rng).to(self._device)
+            return warp_elastic(planes_NCHW, draw.theta_B23, draw.bend_B233), draw.intensity
+        bounds = FINETUNE_SPATIAL if settings.augment == "us_safe" else FLIP_ONLY
+        moved = warp(planes_NCHW, send(draw_affine(count, bounds, rng), self._device))
+        if settings.augment == "flip":
+            return moved, None
+        return moved, draw_intensity((count, size, size), FINETUNE_INTENSITY, rng).to(self._device)
 
     @torch.no_grad()
     def _validation_dice(self, frames: LabelledFrames) -> float:
@@ -172,7 +176,7 @@ class FinetuneTask:
         dice = []
         for start in range(0, len(frames.cases), VALIDATION_BATCH):
             part = slice(start, start + VALIDATION_BATCH)
-            found = (self.network(frames.input_N1HW[part]) > 0).float() * frames.known_N1HW[part]
+            found = self._heads.found(self.network(frames.input_N1HW[part])) * frames.known_N1HW[part]
             truth = frames.truth_NKHW[part] * frames.known_N1HW[part]
             overlap, total = (found * truth).sum((2, 3)), (found + truth).sum((2, 3))
             dice.append(torch.where(total > 0, 2 * overlap / total.clamp_min(1), torch.ones_like(total)))
@@ -187,7 +191,8 @@ class FinetuneTask:
 
 def build_network(inputs: FinetuneInputs, parent_weights: Mapping[str, Tensor]) -> UNet:
     """The network with its initial weights, and over them those that pretraining gives."""
-    network = build_unet(inputs.image, inputs.network, num_classes=len(inputs.classes))
+    outputs = num_outputs(inputs.network.heads, len(inputs.classes))
+    network = build_unet(inputs.image, inputs.network, num_classes=outputs)
     carried = {
         name: tensor
         for name, tensor in parent_weights.items()
@@ -196,6 +201,17 @@ def build_network(inputs: FinetuneInputs, parent_weights: Mapping[str, Tensor]) 
     _, unexpected = network.load_state_dict(carried, strict=False)
     assert not unexpected, f"pretrained weights the network lacks: {unexpected[:3]}"
     return network
+
+
+def _refuse_partial_overlap(frames: LabelledFrames, inputs: FinetuneInputs) -> None:
+    """DataError where masks overlap otherwise than the dataset declares: exclusive classes would not stand for them."""
+    overlap = partial_overlap(frames.truth_NKHW, inputs.classes, inputs.contains, tolerance=OVERLAP_TOLERANCE)
+    if overlap is not None:
+        first, second, part = overlap
+        raise DataError(
+            f"masks of '{first}' and '{second}' are neither separate nor nested as the dataset declares"
+            f" ({part:.0%} of the smaller one's pixels); network.heads: softmax cannot tell them apart, use sigmoid"
+        )
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from uscl.spec.regions import Containment
 from uscl.spec.trial import (
     DecoderSpec,
     EncoderSpec,
@@ -77,6 +78,7 @@ class FinetuneSettings(Section):
     transfer_bn_stats: bool | None
     select: str
     select_every: int | None
+    faithful_bugs: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
 
 
 class FinetuneInputs(Section):
@@ -88,10 +90,13 @@ class FinetuneInputs(Section):
     finetune: FinetuneSettings
     speckle: SpeckleSpec | None
     classes: tuple[str, ...]
+    contains: Annotated[Containment, Field(json_schema_extra={"neutral": ()})] = ()
+    """What each class contains; read by `network.heads: softmax` alone, empty otherwise."""
 
 
 class NnunetInputs(Section):
-    """All that nnU-Net's recipe reads besides its cases: our re-implementation, or the real package."""
+    """All that nnU-Net's recipe reads besides its cases: our re-implementation (`nnunet.batch` as planned, never None),
+    or the real package."""
 
     engine: Literal["nnunet2d", "nnunetv2"]
     seed: int
@@ -119,9 +124,12 @@ class EvaluateInputs(Section):
     """What predicts: our U-Net, or the real nnU-Net package."""
     image: ImageSpec
     network: NetworkSpec
-    tta: str
+    tta: Literal["none", "flip", "mirror"]
+    """`flip`: left-right; `mirror`: every combination of both axes, under nnU-Net's own augmentation only."""
     classes: tuple[str, ...]
     leaf_classes: tuple[str, ...]
+    contains: Annotated[Containment, Field(json_schema_extra={"neutral": ()})] = ()
+    """As in FinetuneInputs."""
 
 
 StageInputs: TypeAlias = EncoderInputs | DecoderInputs | PixelInputs | FinetuneInputs | NnunetInputs | EvaluateInputs

@@ -20,9 +20,12 @@ from uscl.data.splits import Part, Split, cases_of, labelled_cases, pretraining_
 from uscl.errors import SpecError
 from uscl.records import StageRef
 from uscl.spec.networks import NNUNET_BASE_WIDTH
+from uscl.spec.nnunet_plan import nnunet_network, with_planned_batch
+from uscl.spec.regions import Containment, containment
 from uscl.spec.trial import (
     ContrastSpec,
     FinetuneSpec,
+    ImageSpec,
     NetworkSpec,
     SpeckleSpec,
     TemporalSpec,
@@ -109,8 +112,9 @@ def chain(spec: TrialSpec, index: DatasetIndex) -> Chain:
     )
     stages = _pretraining(spec, index, split)
     parent = stages[-1].ref if stages else None
-    trained = _nnunet_inputs(spec, index) if spec.method in NNUNET_METHODS else _finetune_inputs(spec, index)
-    finetune = _stage("finetune", trained, _labelled(spec, index, split), parent, index)
+    labelled = _labelled(spec, index, split)
+    trained = _nnunet_inputs(spec, index, labelled) if spec.method in NNUNET_METHODS else _finetune_inputs(spec, index)
+    finetune = _stage("finetune", trained, labelled, parent, index)
     stages.append(finetune)
     for part, split_part in EVALUATED_PARTS.items():
         cases = DataSlice(cases=cases_of(index, split, split_part))
@@ -123,7 +127,7 @@ def _pretraining(spec: TrialSpec, index: DatasetIndex, split: Split) -> list[Sta
     """The stages before fine-tuning, in order; none where the method starts from random weights."""
     if spec.method == "pixel_supcon":
         pixels = PixelInputs(
-            seed=spec.seed.pretrain, image=spec.image, network=_network(spec), pixel=spec.pixel, classes=index.classes
+            seed=spec.seed.pretrain, image=spec.image, network=_body(spec), pixel=spec.pixel, classes=index.classes
         )
         return [_stage("decoder", pixels, _labelled(spec, index, split, selects=False), None, index)]
     if spec.method != "contrastive":
@@ -230,7 +234,7 @@ def _pretraining_inputs(spec: TrialSpec, stage: PretrainingStage) -> dict[str, A
     return {
         "seed": spec.seed.pretrain,
         "image": spec.image,
-        "network": _network(spec),
+        "network": _body(spec),
         "contrast": _contrast_inputs(contrast_settings(spec, stage)),
         "pairs": _pair_inputs(spec.temporal, stage),
     }
@@ -245,33 +249,60 @@ def _finetune_inputs(spec: TrialSpec, index: DatasetIndex) -> FinetuneInputs:
         finetune=_finetune_settings(_budgeted(spec), pretrained=pretrained, batch_norm=spec.network.norm == "batch"),
         speckle=_speckle_inputs(spec.speckle, index),
         classes=index.classes,
+        contains=_containment(spec, index),
     )
 
 
-def _nnunet_inputs(spec: TrialSpec, index: DatasetIndex) -> NnunetInputs:
+def _nnunet_inputs(spec: TrialSpec, index: DatasetIndex, labelled: DataSlice) -> NnunetInputs:
+    nnunet = spec.nnunet
+    if spec.method == "nnunet2d":  # the package plans for itself
+        counts = {"num_cases": len(labelled.cases), "num_classes": len(index.classes)}
+        nnunet = with_planned_batch(nnunet, spec.image.size, **counts)
     return NnunetInputs(
         engine="nnunetv2" if spec.method == "nnunetv2" else "nnunet2d",
         seed=spec.seed.finetune,
-        image=spec.image,
-        nnunet=spec.nnunet,
+        image=_image(spec),
+        nnunet=nnunet,
         speckle=_speckle_inputs(spec.speckle, index),
         classes=index.classes,
     )
 
 
+def _image(spec: TrialSpec) -> ImageSpec:
+    """What the network sees; nnU-Net's recipe scales each frame to mean 0 and standard deviation 1."""
+    return spec.image.model_copy(update={"norm": "zscore"}) if spec.method == "nnunet2d" else spec.image
+
+
+def _tta(spec: TrialSpec) -> str:
+    """Test-time mirrors: nnU-Net's recipe averages over those that it trained with."""
+    if spec.method == "nnunet2d":
+        return "mirror" if spec.nnunet.augment == "nnunet" else "flip"
+    return spec.evaluate.tta
+
+
 def _network(spec: TrialSpec) -> NetworkSpec:
     """The network a trial trains: nnU-Net's under its methods; `base_width` counts for nnU-Net's only."""
     if spec.method in NNUNET_METHODS:
-        return NetworkSpec(
-            preset="nnunet2d", norm="instance", activation="leaky_relu", base_width=spec.nnunet.base_width
-        )
+        return nnunet_network(spec.nnunet)
     if spec.network.preset == "nnunet2d":
         return spec.network
     return spec.network.model_copy(update={"base_width": NNUNET_BASE_WIDTH})
 
 
+def _body(spec: TrialSpec) -> NetworkSpec:
+    """The network without its tail, which is never pretrained: heads are none of pretraining's business."""
+    return _network(spec).model_copy(update={"heads": "sigmoid"})
+
+
+def _containment(spec: TrialSpec, index: DatasetIndex) -> Containment:
+    """Read by exclusive classes alone; SpecError where classes overlap partially."""
+    return containment(index.classes, index.contains) if _network(spec).heads == "softmax" else ()
+
+
 def _finetune_settings(finetune: FinetuneSpec, *, pretrained: bool, batch_norm: bool) -> FinetuneSettings:
-    moot: dict[str, None] = {}
+    moot: dict[str, bool | None] = {}
+    if finetune.augment != "chaitanya":
+        moot["faithful_bugs"] = False
     if finetune.select == "last":
         moot["select_every"] = None
     if not pretrained:
@@ -304,11 +335,12 @@ def _evaluate_inputs(spec: TrialSpec, index: DatasetIndex, part: Literal["val", 
     return EvaluateInputs(
         part=part,
         engine="nnunetv2" if spec.method == "nnunetv2" else "unet",
-        image=spec.image,
+        image=_image(spec),
         network=_network(spec),
-        tta=spec.evaluate.tta,
+        tta=_tta(spec),
         classes=index.classes,
         leaf_classes=index.leaf_classes,
+        contains=_containment(spec, index),
     )
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from safetensors.torch import load as tensors_from_bytes
@@ -52,6 +52,23 @@ class Task(Protocol):
         """Called after each optimiser step (1-based); measurements such as a validation, mostly none."""
 
 
+OptimizerOf: TypeAlias = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
+Schedule: TypeAlias = Callable[[int, int], float]
+
+
+def adam(parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """Adam (Kingma and Ba 2015), the optimiser of every stage but nnU-Net's recipe."""
+    return torch.optim.Adam(parameters, lr=lr)
+
+
+def learning_rate_factor(step: int, steps: int) -> float:
+    """Linear warm-up, then a half cosine from 1 to 0; `step` counts from 0."""
+    warmup = max(1, round(WARMUP_FRACTION * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
 @dataclass(frozen=True, slots=True)
 class FitSettings:
     """How long and how fast; `frames_per_step` only serves the frames/s of the view."""
@@ -61,6 +78,10 @@ class FitSettings:
     frames_per_step: int
     prefix: str
     """Put before the name of each measurement: `encoder/loss`."""
+    optimizer: OptimizerOf = adam
+    """Makes the optimiser from the parameters and the peak learning rate; its state is saved tensor by tensor."""
+    schedule: Schedule = learning_rate_factor
+    """Factor of the learning rate at (step, steps), step from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +139,6 @@ def amp_dtype(device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if torch.cuda.get_device_capability(device) >= BF16_CAPABILITY else torch.float16
 
 
-def learning_rate_factor(step: int, steps: int) -> float:
-    """Linear warm-up, then a half cosine from 1 to 0; `step` counts from 0."""
-    warmup = max(1, round(WARMUP_FRACTION * steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
 def fit(task: Task, settings: FitSettings, context: FitContext) -> Generator[Progress | Drained, None, FitResult]:
     """Train the task to its last step, resuming from the newest progress point that the store has.
 
@@ -134,7 +147,7 @@ def fit(task: Task, settings: FitSettings, context: FitContext) -> Generator[Pro
     ends the fit as DIVERGED.
     """
     parameters = list(task.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=settings.lr)
+    optimizer = settings.optimizer(parameters, settings.lr)
     precision = Precision(context.device, enabled=context.amp)
     run = _resume(task, optimizer, precision, context)
     log_every = max(1, settings.steps // POINTS_PER_STAGE)
@@ -176,7 +189,7 @@ def _train_step(
     run: _Run,
 ) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = settings.lr * learning_rate_factor(run.step, settings.steps)
+        group["lr"] = settings.lr * settings.schedule(run.step, settings.steps)
     optimizer.zero_grad(set_to_none=True)
     with precision.autocast():
         loss, measured = task.loss(run.step)

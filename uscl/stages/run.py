@@ -38,6 +38,7 @@ from uscl.stages.finetune import train_finetune
 from uscl.stages.inputs import NnunetInputs, PixelInputs
 from uscl.stages.keys import Chain, Stage, canonical, chain
 from uscl.stages.loop import FitContext, amp_dtype, unpack_tensors
+from uscl.stages.nnunet import train_nnunet2d
 from uscl.store.stages import StageStore, TornStage
 
 
@@ -52,6 +53,8 @@ def _supervised(context: StageContext) -> StageEvents:
     """Training on labels: fine-tuning, nnU-Net's recipe in our loop, or the real package."""
     inputs = context.stage.inputs
     if isinstance(inputs, NnunetInputs):
+        if inputs.engine == "nnunet2d":
+            return train_nnunet2d(context)
         raise NotImplementedError(inputs.engine)
     return train_finetune(context)
 

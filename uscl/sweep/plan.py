@@ -110,6 +110,8 @@ def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool
         links = chain(cell.spec, index)
     except DataError as error:
         raise _placed(error, cell, sweep, index) from error
+    except SpecError as error:  # worded as `setting: message`; here it gets its place
+        raise cell.error(*str(error).split(": ", 1)) from None
     _check_against_data(cell, links, index)
     plan = CellPlan(
         number=cell.number,
