@@ -221,6 +221,10 @@ def _pair_inputs(temporal: TemporalSpec, stage: str) -> PairInputs:
         guard=temporal.guard,
         negatives=None if temporal.polarity == "positive" else temporal.negatives,
         shuffled=temporal.shuffled,
+        density=temporal.density,
+        soft=temporal.soft and temporal.polarity != "negative",
+        hard_beta=temporal.hard_beta,
+        curriculum=temporal.curriculum,
     )
 
 

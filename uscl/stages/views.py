@@ -35,6 +35,10 @@ class Views:
     frame_N: Tensor
     position_N: Tensor
     patient_N: Tensor
+    far_range_N2: Tensor | None
+    """At which distances far frames of a view's clip count; None without a curriculum."""
+    short_clips: float
+    """Share of the batch's clips that are too short for the window, in [0, 1]."""
 
 
 class ViewLoader:
@@ -46,13 +50,13 @@ class ViewLoader:
         assert isinstance(inputs, EncoderInputs | DecoderInputs)
         stage: EncoderSpec | DecoderSpec = inputs.encoder if isinstance(inputs, EncoderInputs) else inputs.decoder
         self._context, self._image, self._seed = context, inputs.image, inputs.seed
-        self._kind, self._spatial = kind, spatial
+        self._kind, self._spatial, self._num_clips = kind, spatial, stage.clips
         self._sampler = ClipSampler(
             context.dataset,
             context.stage.data.clips,
             num_clips=stage.clips,
             num_frames=stage.frames,
-            sampling=pair_sampling(inputs.pairs),
+            sampling=pair_sampling(inputs.pairs, steps=stage.steps),
             seed=inputs.seed,
         )
         self._pool = ThreadPoolExecutor(1) if context.device.type == "cuda" else None
@@ -67,8 +71,18 @@ class ViewLoader:
             image = warp(image, send(draw_affine(len(image), PRETRAIN_SPATIAL, rng), image.device))
         draw = draw_intensity((len(image), *image.shape[2:]), PRETRAIN_INTENSITY, rng)
         image = change_intensity(image, draw.to(image.device))
-        twice = [torch.from_numpy(np.tile(part, 2)) for part in (batch.clip, batch.rows, batch.position, batch.patient)]
-        return Views(image.contiguous(memory_format=torch.channels_last), *twice)
+        clip, frame, position, patient = (
+            torch.from_numpy(np.tile(part, 2)) for part in (batch.clip, batch.rows, batch.position, batch.patient)
+        )
+        return Views(
+            image_N1HW=image.contiguous(memory_format=torch.channels_last),
+            clip_N=clip,
+            frame_N=frame,
+            position_N=position,
+            patient_N=patient,
+            far_range_N2=None if batch.far_range is None else torch.from_numpy(np.tile(batch.far_range, (2, 1))),
+            short_clips=batch.short_clips / self._num_clips,
+        )
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -88,20 +102,36 @@ class ViewLoader:
         return batch, normalise(frames, size=self._image.size, norm=self._image.norm)
 
 
-def pair_sampling(pairs: PairInputs) -> PairSampling:
-    """How frames are drawn for these pairs: uniformly under polarity `none`."""
+def pair_sampling(pairs: PairInputs, *, steps: int) -> PairSampling:
+    """How frames are drawn for these pairs over a stage's steps: uniformly under polarity `none`."""
     if pairs.polarity == "none":
         return PairSampling()
     return PairSampling(
-        window=pairs.window, guard=pairs.guard or 0.0, unit=pairs.unit or "frames", shuffled=bool(pairs.shuffled)
+        window=pairs.window,
+        guard=pairs.guard or 0.0,
+        unit=pairs.unit or "frames",
+        shuffled=bool(pairs.shuffled),
+        density=pairs.density,
+        curriculum=pairs.curriculum,
+        steps=steps,
     )
 
 
-def pair_settings(pairs: PairInputs) -> dict[str, object]:
-    """The keyword arguments that `pair_masks` and `local_pairs` share."""
+def pair_settings(pairs: PairInputs, views: Views) -> dict[str, object]:
+    """The keyword arguments that `pair_masks` and `local_pairs` share, for one batch."""
     return {
+        "frame_N": views.frame_N,
         "polarity": pairs.polarity,
         "window": pairs.window,
         "guard": pairs.guard or 0.0,
         "negatives": pairs.negatives or "all",
+        "soft": pairs.soft,
+        "far_range_N2": views.far_range_N2,
     }
+
+
+def short_clips(views: Views, pairs: PairInputs) -> dict[str, Tensor]:
+    """The share of clips too short for the window, to be logged where there is a window; nothing waits for it."""
+    if pairs.polarity == "none":
+        return {}
+    return {"short_clips": torch.full((), views.short_clips, device=views.image_N1HW.device)}
