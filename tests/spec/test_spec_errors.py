@@ -73,6 +73,7 @@ BAD_FILES = [
     ("report column", GOOD + "report: {columns: fraction}\n", "8: report.columns: 'fraction' is no setting; did you mean 'labels.fraction'?"),
     ("report value", GOOD + "report: {values: [dsc]}\n", "8: report.values: 'dsc' is no measurement; expected val/... or test/..., as in test/dsc; did you mean 'test/dsc'?"),
     ("report value, nearly", GOOD + "report: {values: [test/dcs]}\n", "8: report.values: 'test/dcs' is no measurement; expected val/... or test/..., as in test/dsc; did you mean 'test/dsc'?"),
+    ("report value of nothing", GOOD + "report: {values: [val/embedding]}\n", "8: report.values: 'val/embedding' is no measurement; expected val/... or test/..., as in test/dsc; did you mean 'val/embedding/compactness'?"),
     ("mapping for number", GOOD + "fixed: {temporal.window: {a: 1}}\n", "8: temporal.window: expected a number, got a mapping"),
     ("mapping in a list", GOOD.replace("[0]", "[0, {a: 1}]"), "7: seed: expected a whole number, got a mapping"),
     ("nested mapping", GOOD + "fixed: {temporal: {window: {a: 1}}}\n", "8: temporal.window: expected a number, got a mapping"),
