@@ -33,13 +33,14 @@ def draw_scatter(
     title: str,
     axes: tuple[str, str],
 ) -> NDArray[np.uint8]:
-    """An RGB picture (450, 500, 3) of points (right, up), each in the colour of its class; no names, no points.
+    """An RGB picture (450, 500, 3) of points (right, up), each in the colour of its class.
 
-    Rows of the legend below the title as needed; axes are scaled each to its own range.
+    The legend below the title names the classes that have points, in rows as needed; each axis has its own scale.
     """
     picture = np.full((HEIGHT_PX, WIDTH_PX, 3), PAPER, np.uint8)
     _write(picture, title, (8, 17), INK)
-    top = HEADING_PX + _legend(picture, names, colours)
+    shown = np.unique(label_M).tolist()
+    top = HEADING_PX + _legend(picture, [names[label] for label in shown], [colours[label] for label in shown])
     bottom, left, right = HEIGHT_PX - MARGIN_PX, MARGIN_PX, WIDTH_PX - 8
     cv2.rectangle(picture, (left, top), (right, bottom), FRAME, 1)
     _write(picture, axes[0], (left, HEIGHT_PX - 8), INK)
