@@ -84,6 +84,44 @@ def test_shuffled_positions_move_pairs_but_keep_views_together():
     assert places(masks.positive_NN[0]) == {1, 4, 5}
 
 
+def test_soft_positives_weigh_by_distance_over_the_window():
+    masks = one_clip(12, window=4, polarity="positive", soft=True)
+    assert masks.weight_NN[5, [5, 6, 7, 9]].tolist() == pytest.approx([1, 0.7788, 0.6065, 0.3679], abs=1e-4)
+    assert torch.equal(masks.weight_NN, masks.weight_NN.T)
+    assert torch.equal(masks.positive_NN, one_clip(12, window=4, polarity="positive").positive_NN)
+    assert one_clip(12, window=4, polarity="positive").weight_NN is None
+
+
+def test_soft_weights_follow_shuffled_time_and_views_of_a_frame_count_whole():
+    frame = torch.tensor([0, 0, 1, 1, 2, 2])
+    place = torch.tensor([7.0, 7.0, 0.0, 0.0, 8.0, 8.0])
+    masks = pair_masks(torch.zeros(6), place, frame_N=frame, polarity="positive", window=1, soft=True)
+    assert masks.weight_NN[0, [1, 4]].tolist() == pytest.approx([1, 0.3679], abs=1e-4)
+
+
+def test_polarity_none_has_no_weights():
+    assert one_clip(6, polarity="none", window=None, soft=True).weight_NN is None
+
+
+def test_far_frames_out_of_range_are_ignored():
+    ranges = torch.tensor([[4.0, 6.0]]).repeat(12, 1).double()
+    masks = one_clip(12, window=2, polarity="positive_negative", far_range_N2=ranges)
+    assert places(masks.negative_NN[5]) == {0, 1, 9, 10, 11}
+    assert places(masks.negative_NN[0]) == {4, 5, 6}
+    assert places(masks.positive_NN[5]) == {3, 4, 6, 7}
+    assert torch.equal(masks.negative_NN, masks.negative_NN.T)
+
+
+def test_each_clip_has_its_own_range():
+    clip, frame = torch.arange(2).repeat_interleave(8), torch.arange(8).repeat(2)
+    ranges = torch.tensor([[2.0, 3.0], [6.0, 7.0]]).repeat_interleave(8, dim=0)
+    options = {"frame_N": frame, "polarity": "negative", "negatives": "intra", "window": 1, "far_range_N2": ranges}
+    masks = pair_masks(clip, frame.double(), **options)
+    assert (places(masks.negative_NN[0]), places(masks.negative_NN[8])) == ({2, 3}, {14, 15})
+    pairs = local_pairs(clip, frame.double(), **options)
+    assert torch.equal(pairs.negative_NN, masks.negative_NN)
+
+
 views = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 15)), min_size=2, max_size=12)
 
 
@@ -150,6 +188,15 @@ def test_local_negatives_are_far_frames_where_on_and_other_clips_by_switch(polar
     )
     assert places(pairs.negative_NN[0]) == expected
     assert pairs.near_P.any() == (polarity in ("positive", "positive_negative"))
+
+
+def test_local_pairs_carry_the_weight_of_their_distance():
+    clip, frame = batch()
+    options = {"frame_N": frame, "polarity": "positive", "window": 2}
+    pairs = local_pairs(clip, frame.double(), soft=True, **options)
+    expected = torch.where(pairs.near_P, torch.tensor(0.6065), torch.tensor(1.0))  # near pairs are one frame apart
+    assert torch.allclose(pairs.weight_P, expected, atol=1e-4)
+    assert local_pairs(clip, frame.double(), **options).weight_P is None
 
 
 def test_nearest_regions_by_distance_then_index():

@@ -34,6 +34,8 @@ FRAME = torch.tensor([1, 1, 8, 8, 1, 1])
 BATCH = {"frame_N": FRAME, "polarity": "positive_negative", "window": 2}
 MASKS = pair_masks(CLIP, FRAME.double(), **BATCH)
 PAIRS = local_pairs(CLIP, FRAME.double(), **BATCH)
+SOFT = pair_masks(CLIP, FRAME.double(), soft=True, **BATCH).weight_NN
+SOFT_PAIRS = local_pairs(CLIP, FRAME.double(), soft=True, **BATCH)
 FRAMES, REGIONS, LOGITS = torch.randn(6, 4), torch.randn(6, 13, 4), torch.randn(2, 2, 4, 4)
 GD, GR, LD = partition_masks("GD", clips=2, parts=2), simclr_masks(3), cross_clip_pairs(clips=3, parts=2)
 BINS, CLIPS_OF_BINS = torch.randn(16, 4), torch.randn(12, 13, 4)
@@ -52,6 +54,11 @@ CALLS = {
     "LD pairwise": lambda: local_pairwise(CLIPS_OF_BINS, LD, margin=1.0, distance="euclidean", **LOCAL),
     "pairwise": lambda: pairwise(FRAMES, *BOTH, margin=1.0, distance="euclidean"),
     "pairwise_chance": lambda: pairwise_chance(*BOTH, margin=1.0),
+    "soft, hard": lambda: info_nce(FRAMES, *BOTH, form="supcon_out", temperature=0.1, weight_NN=SOFT, hard_beta=1.0),
+    "soft pairwise": lambda: pairwise(FRAMES, *BOTH, margin=1.0, distance="cosine", weight_NN=SOFT),
+    "local, soft, hard": lambda: local_info_nce(
+        REGIONS, SOFT_PAIRS, form="supcon_out", temperature=0.1, hard_beta=1.0, **LOCAL
+    ),
     "local_info_nce": lambda: local_info_nce(REGIONS, PAIRS, form="supcon_out", temperature=0.1, **LOCAL),
     "local_chance": lambda: local_info_nce_chance(PAIRS, form="supcon_out", **LOCAL),
     "local_pairwise": lambda: local_pairwise(REGIONS, PAIRS, margin=1.0, distance="cosine", **LOCAL),

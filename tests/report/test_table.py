@@ -132,7 +132,18 @@ def test_lower_is_better_shows_in_the_header_of_delta_snr():
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("test/dsc", "↑"), ("val/delta_snr_present/cortex", "↓"), ("test/hd95_px", "↓"), ("test/dsc_nan_drop", "↑")],
+    [
+        ("test/dsc", "↑"),
+        ("val/delta_snr_present/cortex", "↓"),
+        ("test/hd95_px", "↓"),
+        ("test/dsc_nan_drop", "↑"),
+        ("encoder/loss", "↓"),
+        ("val/embedding/compactness", "↑"),
+        ("val/embedding/separability/cortex", "↑"),
+        ("val/embedding/effective_rank", "↑"),
+        ("test/embedding/alignment", "↓"),
+        ("test/embedding/uniformity", "↓"),
+    ],
 )
 def test_arrows(value, expected):
     assert arrow(value) == expected

@@ -192,6 +192,12 @@ def test_the_report_is_read_or_made_from_the_axes(tmp_path: Path):
     assert (read.rows, read.columns, read.values) == (("temporal.stage",), "seed", ("val/dsc/cortex",))
 
 
+def test_a_report_may_show_embeddings(tmp_path: Path):
+    values = ("val/embedding/separability", "test/embedding/compactness/cortex", "val/embedding/effective_rank")
+    report = load_text(tmp_path, GOOD + f"report: {{values: [{', '.join(values)}]}}\n").report
+    assert report.values == values
+
+
 def test_set_reaches_the_report(tmp_path: Path):
     text = GOOD + "report: {rows: [temporal.stage], columns: seed, values: [val/dsc/cortex]}\n"
     sets = ("report.rows=[label]", "report.values=[test/dsc, test/dsc_n]")

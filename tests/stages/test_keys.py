@@ -58,6 +58,10 @@ def test_a_supervised_trial_starts_at_finetune(trial, tiny_index):
         {"contrast__margin": 0.5},
         {"speckle__form": "log"},
         {"labels__draw": 7},
+        {"temporal__density": "decreasing"},
+        {"temporal__soft": True},
+        {"temporal__hard_beta": 1.0},
+        {"temporal__curriculum": "steps"},
     ],
 )
 def test_a_moot_setting_is_in_no_key(trial, tiny_index, moot):
@@ -82,6 +86,28 @@ def test_a_moot_setting_is_in_no_key(trial, tiny_index, moot):
 def test_a_setting_changes_the_keys_of_the_stages_that_read_it(trial, tiny_index, change, kept):
     before, after = keys_of(trial(), tiny_index), keys_of(trial(**change), tiny_index)
     assert {name for name in before if before[name] == after[name]} == kept
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"density": "decreasing"}, {"soft": True}, {"hard_beta": 1.0}, {"curriculum": "steps"}, {"curriculum": "cosine"}],
+)
+def test_a_sampling_option_is_in_the_keys_of_the_stages_with_temporal_pairs(trial, tiny_index, option):
+    paired = {"temporal__polarity": "positive_negative", "temporal__stage": "decoder"}
+    options = {f"temporal__{name}": value for name, value in option.items()}
+    before, after = (keys_of(trial(**paired, **changes), tiny_index) for changes in ({}, options))
+    assert before["encoder"] == after["encoder"] and before["decoder"] != after["decoder"]
+
+
+def test_sampling_options_at_their_defaults_are_in_no_key(trial, tiny_index):
+    """Keys of before they existed still hold."""
+    inputs = chain(trial(temporal__polarity="positive_negative"), tiny_index).stage("encoder").inputs
+    assert set(canonical(inputs)["pairs"]) == {"polarity", "window", "unit", "guard", "negatives", "shuffled"}
+
+
+def test_soft_positives_are_moot_where_near_frames_are_no_positives(trial, tiny_index):
+    one, other = (trial(temporal__polarity="negative", temporal__soft=soft) for soft in (False, True))
+    assert keys_of(one, tiny_index) == keys_of(other, tiny_index)
 
 
 def test_pretraining_reads_no_clip_of_a_held_out_patient(trial, tiny_index):

@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 _OPTIONS = (
-    click.option("--recipe", metavar="NAME", help="Sizes and schedules instead of the file's: demo, small, paper, or a file."),
+    click.option(
+        "--recipe", metavar="NAME", help="Sizes and schedules instead of the file's: demo, small, paper, or a file."
+    ),
     click.option("--data", metavar="DATASET", help="'phantom', or a dataset's folder, instead of the file's."),
     click.option("--name", metavar="NAME", help="The sweep's identity: its folder and MLflow experiment."),
     click.option("--set", "sets", multiple=True, metavar="A.B=C", help="A setting of every cell; a list multiplies."),

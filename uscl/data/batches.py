@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uscl.data.augment import send
+from uscl.data.curriculum import clip_length, negative_range, reachable_range
 from uscl.data.dataset import Dataset
-from uscl.data.pairs import near_far
+from uscl.data.pairs import POSITION_TOLERANCE, near_far, within
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.0
 """Chaitanya 2020: min-max by the 1st and 99th percentile of the frame, not clipped."""
@@ -34,6 +35,12 @@ class PairSampling:
     guard: float = 0.0
     unit: str = "frames"
     shuffled: bool = False
+    density: str = "uniform"
+    """`decreasing`: a near frame at distance t is drawn with weight 1 - t / T, T the first distance past the window."""
+    curriculum: str = "none"
+    """Of the far frames' distance, as in data/curriculum.py."""
+    steps: int = 1
+    """Steps over which the curriculum runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ class ClipBatch:
     position: NDArray[np.float64]
     short_clips: int
     """Clips of this batch too short for the window: their frames were drawn uniformly."""
+    far_range: NDArray[np.float64] | None = None
+    """(N, 2): at which distances far frames of each frame's clip count, under a curriculum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,17 @@ class _ClipFrames:
     rows: NDArray[np.int64]
     position: NDArray[np.float64]
     patient: int
+    length: float
+    """Of the whole clip, in the sampling's unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Picks:
+    """Frames of one clip, by their index among its usable frames."""
+
+    frames: NDArray[np.int64]
+    short: bool
+    far_range: tuple[float, float] = (0.0, np.inf)
 
 
 class ClipSampler:
@@ -81,41 +101,60 @@ class ClipSampler:
         rng = np.random.default_rng([self._seed, step])
         few = len(self._clips) < self._num_clips
         chosen = rng.choice(len(self._clips), self._num_clips, replace=few)
-        rows, positions, short = [], [], 0
-        for number in chosen:
-            picks, fell_back = self._pick(self._clips[number], rng)
-            rows.append(self._clips[number].rows[picks])
-            positions.append(self._clips[number].position[picks])
-            short += fell_back
+        picks = [self._pick(self._clips[number], rng, step) for number in chosen]
+        far_range = None
+        if self._sampling.window is not None and self._sampling.curriculum != "none":
+            far_range = np.repeat([pick.far_range for pick in picks], self._num_frames, axis=0)
+        drawn = [(self._clips[number], pick.frames) for number, pick in zip(chosen, picks, strict=True)]
         return ClipBatch(
-            rows=np.concatenate(rows),
+            rows=np.concatenate([clip.rows[frames] for clip, frames in drawn]),
             clip=np.repeat(chosen, self._num_frames),
-            patient=np.repeat([self._clips[number].patient for number in chosen], self._num_frames),
-            position=np.concatenate(positions),
-            short_clips=short,
+            patient=np.repeat([clip.patient for clip, _ in drawn], self._num_frames),
+            position=np.concatenate([clip.position[frames] for clip, frames in drawn]),
+            short_clips=sum(pick.short for pick in picks),
+            far_range=far_range,
         )
 
-    def _pick(self, clip: _ClipFrames, rng: np.random.Generator) -> tuple[NDArray[np.int64], bool]:
-        """Indices of anchor, near and far frames within the clip, and whether the clip was too short for them."""
+    def _pick(self, clip: _ClipFrames, rng: np.random.Generator, step: int) -> _Picks:
+        """Anchor, near and far frames within the clip; any frames where it is too short for them."""
         count = len(clip.rows)
         if self._sampling.window is None:
-            return rng.choice(count, self._num_frames, replace=count < self._num_frames), False
+            return _Picks(rng.choice(count, self._num_frames, replace=count < self._num_frames), short=False)
         gap = torch.from_numpy(np.abs(clip.position[:, None] - clip.position[None]))
         is_near, is_far = near_far(gap, window=self._sampling.window, guard=self._sampling.guard)
         is_near.fill_diagonal_(False)
+        far_range = self._far_range(clip, gap[is_far].numpy(), step)
+        is_far &= within(gap, *far_range)
         anchors = np.flatnonzero((is_near.any(dim=1) & is_far.any(dim=1)).numpy())
         if not len(anchors):
-            return rng.choice(count, self._num_frames, replace=count < self._num_frames), True
+            anything = rng.choice(count, self._num_frames, replace=count < self._num_frames)
+            return _Picks(anything, short=True, far_range=far_range)
         anchor = int(anchors[rng.integers(len(anchors))])
         near, far = np.flatnonzero(is_near[anchor].numpy()), np.flatnonzero(is_far[anchor].numpy())
         num_near = max(1, self._num_frames // 4)
         num_far = self._num_frames - 1 - num_near
+        density = self._near_density(gap[anchor].numpy(), near)
         picks: list[NDArray[np.int64]] = [
             np.array([anchor]),
-            rng.choice(near, num_near, replace=len(near) < num_near),
+            rng.choice(near, num_near, replace=len(near) < num_near, p=density),
             rng.choice(far, num_far, replace=len(far) < num_far),
         ]
-        return np.concatenate(picks), False
+        return _Picks(np.concatenate(picks), short=False, far_range=far_range)
+
+    def _far_range(self, clip: _ClipFrames, far_gaps: NDArray[np.float64], step: int) -> tuple[float, float]:
+        """At which distances far frames of this clip count at this step; any, without a curriculum."""
+        if self._sampling.curriculum == "none" or not len(far_gaps):
+            return 0.0, np.inf
+        low, high = negative_range(self._sampling.curriculum, step / self._sampling.steps)
+        return reachable_range(far_gaps, low * clip.length, high * clip.length, tolerance=POSITION_TOLERANCE)
+
+    def _near_density(self, gap_F: NDArray[np.float64], near: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Probability of each near frame; None: all alike. `gap_F`: distances from the anchor."""
+        if self._sampling.density == "uniform" or self._sampling.window is None:
+            return None
+        past_window = gap_F[gap_F > self._sampling.window + POSITION_TOLERANCE].min()  # an anchor has far frames
+        weight = 1.0 - gap_F[near] / past_window
+        return np.asarray(weight / weight.sum())
 
 
 def _usable_frames(dataset: Dataset, clip: str, *, sampling: PairSampling, patient: int, seed: int) -> _ClipFrames:
@@ -125,7 +164,9 @@ def _usable_frames(dataset: Dataset, clip: str, *, sampling: PairSampling, patie
     if sampling.shuffled:
         salt = int.from_bytes(clip.encode()[-8:], "little")
         position = np.random.default_rng([seed, salt]).permutation(position)
-    return _ClipFrames(rows=frames.first_row + usable, position=position[usable], patient=patient)
+    return _ClipFrames(
+        rows=frames.first_row + usable, position=position[usable], patient=patient, length=clip_length(position)
+    )
 
 
 def _positions(number: NDArray[np.int64], times_ms: NDArray[np.float64], *, unit: str) -> NDArray[np.float64]:

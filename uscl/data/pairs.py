@@ -24,10 +24,13 @@ class PairMasks:
     positive_NN: Tensor
     negative_NN: Tensor
     """Both bool and symmetric."""
+    weight_NN: Tensor | None = None
+    """float32: what a positive pair counts, 1 for two views of a frame; None: every positive counts 1."""
 
     def to(self, device: torch.device | str) -> PairMasks:
         """The same masks on a device, without waiting for the copy."""
-        return PairMasks(self.positive_NN.to(device, non_blocking=True), self.negative_NN.to(device, non_blocking=True))
+        positive_NN, negative_NN = (mask.to(device, non_blocking=True) for mask in (self.positive_NN, self.negative_NN))
+        return PairMasks(positive_NN, negative_NN, _weight_on(self.weight_NN, device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,14 @@ class LocalPairs:
     """bool: the views show two near frames; else they are two views of one frame."""
     negative_NN: Tensor
     """bool: views whose same region is a negative (far frames; other clips under cross_clip_negative)."""
+    weight_P: Tensor | None = None
+    """float32: what a pair counts among those of its kind; None: every pair counts 1."""
 
     def to(self, device: torch.device | str) -> LocalPairs:
         """The same pairs on a device, without waiting for the copy."""
         fields = (self.first_P, self.second_P, self.near_P, self.negative_NN)
-        return LocalPairs(*(field.to(device, non_blocking=True) for field in fields))
+        first_P, second_P, near_P, negative_NN = (field.to(device, non_blocking=True) for field in fields)
+        return LocalPairs(first_P, second_P, near_P, negative_NN, _weight_on(self.weight_P, device))
 
 
 def near_far(gap: Tensor, *, window: float, guard: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -59,6 +65,11 @@ def near_far(gap: Tensor, *, window: float, guard: float = 0.0) -> tuple[Tensor,
     return near, far
 
 
+def within(gap: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+    """bool: where low <= gap <= high, up to rounding of positions."""
+    return (gap >= low - POSITION_TOLERANCE) & (gap <= high + POSITION_TOLERANCE)
+
+
 def pair_masks(
     clip_N: Tensor,
     position_N: Tensor,
@@ -68,14 +79,20 @@ def pair_masks(
     window: float | None = None,
     guard: float = 0.0,
     negatives: str = "all",
+    soft: bool = False,
+    far_range_N2: Tensor | None = None,
 ) -> PairMasks:
     """Positive and negative pairs of N views under a polarity (science.md 3.1).
 
     `clip_N` names the clip, `frame_N` the frame (equal: two views of one frame, always positive), `position_N` its
     place in time in the window's unit. `window` is not read under polarity `none`. `negatives` counts only under
-    `negative` and `positive_negative`; otherwise frames of other clips are the negatives.
+    `negative` and `positive_negative`; otherwise frames of other clips are the negatives. `soft` weights positives
+    by exp(-gap / window): 1 for two views of a frame. `far_range_N2`: of the far frames only those at a distance
+    within this range count, in the window's unit; one range per clip.
     """
-    relation = _relations(clip_N, position_N, frame_N, window=window if polarity != "none" else None, guard=guard)
+    relation = _relations(
+        clip_N, position_N, frame_N, window=window if polarity != "none" else None, guard=guard, far_range=far_range_N2
+    )
     positive, negative = relation.view, torch.zeros_like(relation.view)
     if polarity in ("positive", "positive_negative"):
         positive = positive | relation.near
@@ -83,7 +100,7 @@ def pair_masks(
         negative = negative | relation.far
     if polarity in ("none", "positive") or negatives in ("cross", "all"):
         negative = negative | relation.other_clip
-    return PairMasks(positive, negative)
+    return PairMasks(positive, negative, soft_weights(position_N, window) if soft and window else None)
 
 
 def local_pairs(
@@ -95,6 +112,8 @@ def local_pairs(
     window: float | None = None,
     guard: float = 0.0,
     negatives: str = "all",
+    soft: bool = False,
+    far_range_N2: Tensor | None = None,
     cross_clip_negative: bool = False,
 ) -> LocalPairs:
     """Pairs of maps for the decoder stage: two views of a frame, and near frames where near positives are on.
@@ -102,13 +121,22 @@ def local_pairs(
     Arguments as in `pair_masks`. Other clips give negatives only by `cross_clip_negative`, far frames only where
     the polarity makes them negative and `negatives` is not `cross`. science.md 2.3.
     """
-    relation = _relations(clip_N, position_N, frame_N, window=window if polarity != "none" else None, guard=guard)
+    relation = _relations(
+        clip_N, position_N, frame_N, window=window if polarity != "none" else None, guard=guard, far_range=far_range_N2
+    )
     near = relation.near if polarity in ("positive", "positive_negative") else torch.zeros_like(relation.near)
     negative = relation.far if _far_are_negative(polarity, negatives) else torch.zeros_like(relation.far)
     if cross_clip_negative:
         negative = negative | relation.other_clip
     first, second = torch.nonzero(relation.view | near, as_tuple=True)
-    return LocalPairs(first, second, near[first, second], negative)
+    weight = soft_weights(position_N, window)[first, second] if soft and window else None
+    return LocalPairs(first, second, near[first, second], negative, weight)
+
+
+def soft_weights(position_N: Tensor, window: float) -> Tensor:
+    """exp(-gap / window) of every two views, float32 (N, N): from 1 for one frame to 1/e at the window's end."""
+    gap_NN = (position_N[:, None] - position_N[None]).abs()
+    return (-gap_NN / window).exp().float()
 
 
 def nearest_regions(corners: Sequence[tuple[int, int]], number: int) -> Tensor:
@@ -134,7 +162,13 @@ class _Relations:
 
 
 def _relations(
-    clip_N: Tensor, position_N: Tensor, frame_N: Tensor, *, window: float | None, guard: float
+    clip_N: Tensor,
+    position_N: Tensor,
+    frame_N: Tensor,
+    *,
+    window: float | None,
+    guard: float,
+    far_range: Tensor | None,
 ) -> _Relations:
     same_clip = clip_N[:, None] == clip_N[None]
     same_frame = same_clip & (frame_N[:, None] == frame_N[None])
@@ -144,9 +178,15 @@ def _relations(
         return _Relations(view, nothing, nothing, ~same_clip)
     gap = (position_N[:, None] - position_N[None]).abs()
     near, far = near_far(gap, window=window, guard=guard)
+    if far_range is not None:
+        far = far & within(gap, far_range[:, :1], far_range[:, 1:])
     inside = same_clip & ~same_frame
     return _Relations(view, inside & near, inside & far, ~same_clip)
 
 
 def _far_are_negative(polarity: str, negatives: str) -> bool:
     return polarity in ("negative", "positive_negative") and negatives in ("intra", "all")
+
+
+def _weight_on(weight: Tensor | None, device: torch.device | str) -> Tensor | None:
+    return None if weight is None else weight.to(device, non_blocking=True)

@@ -1,8 +1,9 @@
 """Contrastive losses of regions, for the decoder stage (science.md 2.3, "Our decoder stage").
 
 A positive is the same region in the two maps of a pair; pairs are two views of a frame and, where near positives
-are on, two near frames: the loss is the mean of both terms. Negatives of a region are its nearest other regions in
-both maps, and the same region of the frames that `LocalPairs.negative_NN` marks. float32 whatever the autocast.
+are on, two near frames: the loss is the mean of both terms, each weighted by `LocalPairs.weight_P`. Negatives of a
+region are its nearest other regions in both maps, and the same region of the frames that `LocalPairs.negative_NN`
+marks. float32 whatever the autocast.
 """
 # N views (maps), R regions, D embedding, P ordered pairs of maps
 
@@ -13,31 +14,47 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uscl.data.pairs import LocalPairs
-from uscl.losses.contrastive import attraction, masked_logsumexp, repulsion, unit
+from uscl.losses.contrastive import SMALLEST_SUM, attraction, masked_logsumexp, repulsion, unit
 
 
 def local_info_nce(
-    region_NRD: Tensor, pairs: LocalPairs, *, neighbour_RR: Tensor, form: str, temperature: float
+    region_NRD: Tensor,
+    pairs: LocalPairs,
+    *,
+    neighbour_RR: Tensor,
+    form: str,
+    temperature: float,
+    hard_beta: float = 0.0,
 ) -> Tensor:
-    """InfoNCE over regions; `neighbour_RR` as from data.pairs.nearest_regions, forms as in `info_nce`.
+    """InfoNCE over regions; `neighbour_RR` as from data.pairs.nearest_regions, forms and `hard_beta` as in `info_nce`.
 
     Under `supcon_out` the denominator holds the region in every map paired with the anchor's, not only in this one.
     """
     with torch.autocast(region_NRD.device.type, enabled=False):
-        unit_NRD = unit(region_NRD)
-        own_NRR, paired_PRR, same_RNN = _cosines(unit_NRD, pairs)
-        own_NR = masked_logsumexp(own_NRR / temperature, neighbour_RR)
-        paired_PR = masked_logsumexp(paired_PRR / temperature, neighbour_RR)
-        extra_NR = masked_logsumexp(same_RNN / temperature, pairs.negative_NN).T
+        own_NRR, paired_PRR, same_RNN = _cosines(unit(region_NRD), pairs)
+
+        def mass(power: float, also_NR: Tensor | None = None) -> Tensor:
+            """log sum exp(power x similarity) over a region's negatives (P, R), and over what `also_NR` sums."""
+            scale = temperature / power
+            own_NR = masked_logsumexp(own_NRR / scale, neighbour_RR)
+            extra_NR = masked_logsumexp(same_RNN / scale, pairs.negative_NN).T
+            anchor_NR = torch.logaddexp(own_NR, extra_NR)
+            if also_NR is not None:
+                anchor_NR = torch.logaddexp(anchor_NR, also_NR)
+            return torch.logaddexp(masked_logsumexp(paired_PRR / scale, neighbour_RR), anchor_NR[pairs.first_P])
+
         positive_PR = _positive(paired_PRR) / temperature
-        anchor_NR = torch.logaddexp(own_NR, extra_NR)
-        if form == "supcon_out":
-            positive_NR = masked_logsumexp(same_RNN / temperature, _positive_mask(pairs)).T
-            anchor_NR = torch.logaddexp(anchor_NR, positive_NR)
-            denominator_PR = torch.logaddexp(paired_PR, anchor_NR[pairs.first_P])
-            return _mean_of_both(denominator_PR - positive_PR, pairs.near_P)
-        denominator_PR = torch.logaddexp(paired_PR, anchor_NR[pairs.first_P])
-        return _mean_of_both(F.softplus(denominator_PR - positive_PR), pairs.near_P)
+        in_denominator = form == "supcon_out"
+        positive_NR = masked_logsumexp(same_RNN / temperature, _positive_mask(pairs)).T if in_denominator else None
+        if hard_beta:  # as losses.contrastive.negative_mass, over negatives of three kinds
+            number_PR = _num_negatives(pairs, neighbour_RR)[pairs.first_P]
+            denominator_PR = number_PR.to(positive_PR.dtype).log() + mass(1.0 + hard_beta) - mass(hard_beta)
+            if positive_NR is not None:
+                denominator_PR = torch.logaddexp(denominator_PR, positive_NR[pairs.first_P])
+        else:
+            denominator_PR = mass(1.0, positive_NR)
+        above_PR = denominator_PR - positive_PR
+        return _mean_of_both(above_PR if in_denominator else F.softplus(above_PR), pairs)
 
 
 def local_info_nce_chance(pairs: LocalPairs, *, neighbour_RR: Tensor, form: str) -> Tensor:
@@ -45,9 +62,8 @@ def local_info_nce_chance(pairs: LocalPairs, *, neighbour_RR: Tensor, form: str)
     positives_N = (
         _positive_mask(pairs).sum(dim=1) if form == "supcon_out" else torch.ones_like(pairs.negative_NN[0]).long()
     )
-    extra_N = pairs.negative_NN.sum(dim=1) + positives_N
-    size_PR = 2 * neighbour_RR.sum(dim=1)[None] + extra_N[pairs.first_P][:, None]
-    return _mean_of_both(size_PR.log(), pairs.near_P)
+    size_NR = _num_negatives(pairs, neighbour_RR) + positives_N[:, None]
+    return _mean_of_both(size_NR[pairs.first_P].log(), pairs)
 
 
 def local_pairwise(
@@ -61,10 +77,10 @@ def local_pairwise(
             return (repulsion(cosine, margin=margin, distance=distance) * mask).sum(dim=-1)
 
         anchor_NR = hinge(own_NRR, neighbour_RR) + hinge(same_RNN, pairs.negative_NN).T
-        number_NR = 2 * neighbour_RR.sum(dim=1)[None] + pairs.negative_NN.sum(dim=1)[:, None]
+        number_NR = _num_negatives(pairs, neighbour_RR)
         repel_PR = (hinge(paired_PRR, neighbour_RR) + anchor_NR[pairs.first_P]) / number_NR[pairs.first_P]
         attract_PR = attraction(_positive(paired_PRR), distance=distance)
-        return _mean_of_both((attract_PR + repel_PR) / 2, pairs.near_P)
+        return _mean_of_both((attract_PR + repel_PR) / 2, pairs)
 
 
 def local_pairwise_chance(*, margin: float) -> float:
@@ -88,9 +104,16 @@ def _positive_mask(pairs: LocalPairs) -> Tensor:
     return torch.zeros_like(pairs.negative_NN).index_put((pairs.first_P, pairs.second_P), torch.ones_like(pairs.near_P))
 
 
-def _mean_of_both(term_PR: Tensor, near_P: Tensor) -> Tensor:
-    """Mean of the two kinds' means; of the one kind where the batch has no other; 0 where it has no pair."""
-    kind_P2 = torch.stack([~near_P, near_P], dim=1).to(term_PR.dtype)
+def _num_negatives(pairs: LocalPairs, neighbour_RR: Tensor) -> Tensor:
+    """Negatives of each region of each view (N, R): neighbours in both maps, and the region in marked views."""
+    return 2 * neighbour_RR.sum(dim=1)[None] + pairs.negative_NN.sum(dim=1)[:, None]
+
+
+def _mean_of_both(term_PR: Tensor, pairs: LocalPairs) -> Tensor:
+    """Mean of the two kinds' (weighted) means; of the one kind where there is no other; 0 where there is no pair."""
+    kind_P2 = torch.stack([~pairs.near_P, pairs.near_P], dim=1).to(term_PR.dtype)
+    if pairs.weight_P is not None:
+        kind_P2 = kind_P2 * pairs.weight_P.to(term_PR.dtype)[:, None]
     number_2 = kind_P2.sum(dim=0)
-    mean_2 = (term_PR.mean(dim=1)[:, None] * kind_P2).sum(dim=0) / number_2.clamp(min=1)
+    mean_2 = (term_PR.mean(dim=1)[:, None] * kind_P2).sum(dim=0) / number_2.clamp(min=SMALLEST_SUM)
     return mean_2.sum() / (number_2 > 0).sum().clamp(min=1)

@@ -16,8 +16,10 @@ EMPTY_RULES = {
     "delta_snr_present": "only where both masks are non-empty; an error in log10 units, lower is better",
     "hd95": "px; a missed or invented region counts as the image diagonal; both empty is left out",
     "hd95_nan_drop": "px; only where both masks are non-empty, so it falls as less is found",
+    "embedding": "of labelled pixels in the last feature map, background a class of its own; a class that its inner "
+    "classes fill has no figure",
 }
-"""How each measurement treats empty masks (science.md 7)."""
+"""How each measurement treats empty masks (science.md 7), and which pixels an embedding's figures are of."""
 COORDINATES = (
     "the decoder stage learned coordinates (decoder/position_retrieval over 0.5; "
     "control: decoder.cross_clip_negative: true)"

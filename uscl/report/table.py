@@ -24,8 +24,13 @@ NOT_APPLICABLE = "-"
 COLLAPSED, DIVERGED, PARTIAL = "*", "!", "?"
 """Marks beside a mean: a collapsed pretraining is in it; a diverged cell, or one not finished yet, is not."""
 
-LOWER_IS_BETTER = ("delta_snr", "hd95", "loss", "miss", "false_alarm")
-"""Beginnings of the measurements that are errors (science.md 7.2, 7.4)."""
+LOWER_IS_BETTER = (
+    *("delta_snr", "hd95", "loss", "miss", "false_alarm"),
+    *("embedding/alignment", "embedding/uniformity"),
+)
+"""Beginnings of the measurements that are errors (science.md 7.2, 7.4), or distances of what should be near.
+
+`embedding/compactness` is a mean cosine: higher is more compact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ def shown(settings: Mapping[str, Any], name: str) -> str:
 
 def arrow(value: str) -> str:
     """`↓` where lower is better, else `↑`."""
-    measure = value.split("/")[1] if "/" in value else value
+    measure = value.partition("/")[2] or value
     return "↓" if measure.startswith(LOWER_IS_BETTER) else "↑"
 
 

@@ -40,6 +40,7 @@ def _refuse_pairs(cell: Cell) -> None:
         return
     _refuse_window(cell)
     _refuse_few_frames(cell)
+    _refuse_sampling(cell)
     if contrast.loss == "infonce" and contrast.form == "simclr" and temporal.polarity != "negative":
         raise cell.error(
             "contrast.form",
@@ -68,6 +69,28 @@ def _refuse_few_frames(cell: Cell) -> None:
                 f"{stage}.frames",
                 f"temporal.polarity: {temporal.polarity} needs at least {needed} frames of a clip, got '{frames}'",
             )
+
+
+def _refuse_sampling(cell: Cell) -> None:
+    """Re-weighted negatives stand in a denominator, and a curriculum moves far negatives: both must be there."""
+    temporal, loss = cell.spec.temporal, cell.spec.contrast.loss
+    if temporal.hard_beta > 0 and loss != "infonce":
+        raise cell.error(
+            "temporal.hard_beta",
+            f"{shown(temporal.hard_beta)} weights the negatives of an InfoNCE denominator, and contrast.loss: {loss}"
+            " has none; use contrast.loss: infonce or temporal.hard_beta: 0",
+        )
+    if temporal.curriculum == "none":
+        return
+    reason = "temporal.negatives: cross" if temporal.negatives == "cross" else ""
+    if temporal.polarity == "positive":
+        reason = "temporal.polarity: positive"
+    if reason:
+        raise cell.error(
+            "temporal.curriculum",
+            f"'{temporal.curriculum}' moves the distance of far negatives, and {reason} has none;"
+            " use temporal.polarity: negative or positive_negative with temporal.negatives: intra or all",
+        )
 
 
 def _refuse_geometry(cell: Cell) -> None:

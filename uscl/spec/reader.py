@@ -31,7 +31,7 @@ from uscl.spec.settings import (
     shown,
     trial_fields,
 )
-from uscl.spec.sweep import MEASURES, Cell, ReportSpec, ResourcesSpec, SweepSpec
+from uscl.spec.sweep import EMBEDDING_MEASURES, MEASURES, Cell, ReportSpec, ResourcesSpec, SweepSpec
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -161,13 +161,15 @@ def _report(document: Document, cells: Sequence[Cell], options: Mapping[str, Giv
 
 
 def _require_measurement(value: str, where: str) -> None:
-    """`test/dsc`, `val/dsc/<class>`, and the counts `test/dsc_n`, `test/n_cases`."""
+    """`test/dsc`, `val/dsc/<class>`, `val/embedding/separability`, and the counts `test/dsc_n`, `test/n_cases`."""
     part, _, rest = value.partition("/")
-    measure = rest.split("/")[0]
-    if part in ("val", "test") and measure.removesuffix("_n") in (*MEASURES, "n_cases", "n_patients"):
+    words = rest.split("/")
+    measures = {words[0].removesuffix("_n"), "/".join(words[:2])}
+    known = (*MEASURES, *EMBEDDING_MEASURES)
+    if part in ("val", "test") and measures & {*known, "n_cases", "n_patients"}:
         return
     nearly = value if part in ("val", "test") else f"test/{value}"
-    near = did_you_mean(nearly, [f"{known}/{name}" for known in ("test", "val") for name in MEASURES])
+    near = did_you_mean(nearly, [f"{split}/{name}" for split in ("test", "val") for name in known])
     raise SpecError(f"{where}: '{value}' is no measurement; expected val/... or test/..., as in test/dsc{near}")
 
 

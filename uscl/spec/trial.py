@@ -152,6 +152,15 @@ class TemporalSpec(Section):
     """Frames between window and window + guard are ignored, in `unit`."""
     shuffled: bool = False
     """Control: the same sampler on frame numbers permuted within each clip."""
+    density: Literal["uniform", "decreasing"] = "uniform"
+    """`decreasing`: near frames at distance t are drawn with weight 1 - t/T, 0 just past the window (CVRL)."""
+    soft: bool = False
+    """Near positives count exp(-distance / window) in the loss instead of 1: from 1 down to 1/e."""
+    hard_beta: Annotated[float, Field(ge=0)] = 0.0
+    """InfoNCE weights negatives by exp(hard_beta x similarity / temperature) (HCL, 0.5 to 2 there); 0: equally."""
+    curriculum: Literal["none", "steps", "cosine"] = "none"
+    """Distance of far negatives: 20-40 % of the clip, from 40 % of the steps on 10-15 %, from 80 % on 3-7 % (US_UCL);
+    `cosine` goes from the first range to the last smoothly."""
 
 
 class FinetuneSpec(Section):

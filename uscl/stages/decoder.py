@@ -16,7 +16,7 @@ from uscl.stages.context import StageContext, StageEvents, seed_everything
 from uscl.stages.inputs import ContrastInputs, DecoderInputs
 from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
 from uscl.stages.variants import fixed_pairs
-from uscl.stages.views import ViewLoader, Views, pair_settings
+from uscl.stages.views import ViewLoader, Views, pair_settings, short_clips
 
 RETRIEVALS_PER_STAGE = 10
 DESCRIBED_FRAMES = 8
@@ -74,19 +74,19 @@ class DecoderTask:
         pairs = self._fixed_pairs or local_pairs(
             views.clip_N,
             views.position_N,
-            frame_N=views.frame_N,
             cross_clip_negative=self._inputs.decoder.cross_clip_negative,
-            **pair_settings(self._inputs.pairs),  # type: ignore[arg-type]
+            **pair_settings(self._inputs.pairs, views),  # type: ignore[arg-type]
         )
         chance = local_chance(pairs, self._neighbour_RR, self._inputs.contrast)
         pairs = pairs.to(self._device)
         with torch.no_grad():  # batch norm stays in training mode, as in Chaitanya's code
             features = self._network.encode(views.image_N1HW)
         region_NRD = self._head(self._network.decode(features, upto=self._inputs.decoder.level))
-        loss = local_loss(region_NRD, pairs, self._neighbour_on_device_RR, self._inputs.contrast)
+        hard_beta = self._inputs.pairs.hard_beta
+        loss = local_loss(region_NRD, pairs, self._neighbour_on_device_RR, self._inputs.contrast, hard_beta=hard_beta)
         self._last = region_NRD.detach(), views
-        measured = {"loss_over_chance": loss.detach() / chance} | describe_regions(region_NRD)
-        return loss, measured
+        measured = {"loss_over_chance": loss.detach() / chance} | short_clips(views, self._inputs.pairs)
+        return loss, measured | describe_regions(region_NRD)
 
     def after_step(self, step: int) -> dict[str, float]:
         """Now and then: how often a region's nearest region in another patient has the same position."""
@@ -118,12 +118,15 @@ def describe_regions(region_NRD: Tensor) -> dict[str, Tensor]:
     return describe_embeddings(embedding, positive_NN)
 
 
-def local_loss(region_NRD: Tensor, pairs: LocalPairs, neighbour_RR: Tensor, contrast: ContrastInputs) -> Tensor:
-    """The local contrastive loss that the settings name."""
+def local_loss(
+    region_NRD: Tensor, pairs: LocalPairs, neighbour_RR: Tensor, contrast: ContrastInputs, *, hard_beta: float = 0.0
+) -> Tensor:
+    """The local contrastive loss that the settings name; `hard_beta` is read by InfoNCE only."""
     if contrast.loss == "infonce":
         assert contrast.form is not None and contrast.temperature is not None
+        form, temperature = contrast.form, contrast.temperature
         return local_info_nce(
-            region_NRD, pairs, neighbour_RR=neighbour_RR, form=contrast.form, temperature=contrast.temperature
+            region_NRD, pairs, neighbour_RR=neighbour_RR, form=form, temperature=temperature, hard_beta=hard_beta
         )
     assert contrast.margin is not None and contrast.distance is not None
     return local_pairwise(

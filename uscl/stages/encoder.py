@@ -14,7 +14,7 @@ from uscl.stages.context import StageContext, StageEvents, seed_everything
 from uscl.stages.inputs import ContrastInputs, EncoderInputs
 from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
 from uscl.stages.variants import fixed_masks, loss_scale
-from uscl.stages.views import ViewLoader, pair_settings
+from uscl.stages.views import ViewLoader, pair_settings, short_clips
 
 CHANCE_MIN = 1e-6
 """A batch without negatives (`negatives: intra` on short clips) has chance 0; it counts as learning nothing, 1."""
@@ -57,18 +57,19 @@ class EncoderTask:
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Contrastive loss of one batch of views."""
         views = self._views.views(step)
+        pairs = self._inputs.pairs
         masks = self._fixed_masks or pair_masks(
             views.clip_N,
             views.position_N,
-            frame_N=views.frame_N,
-            **pair_settings(self._inputs.pairs),  # type: ignore[arg-type]
+            **pair_settings(pairs, views),  # type: ignore[arg-type]
         )
         chance = self._scale * contrast_chance(masks, self._inputs.contrast)
         masks = masks.to(self._device)
         embedding = self._head(self._encoder(views.image_N1HW)[-1])
-        loss = self._scale * contrast_loss(embedding, masks, self._inputs.contrast)
+        loss = self._scale * contrast_loss(embedding, masks, self._inputs.contrast, hard_beta=pairs.hard_beta)
         over_chance = loss.detach() / chance if chance > CHANCE_MIN else torch.ones_like(loss)
-        return loss, {"loss_over_chance": over_chance} | describe_embeddings(embedding, masks.positive_NN)
+        measured = {"loss_over_chance": over_chance} | short_clips(views, pairs)
+        return loss, measured | describe_embeddings(embedding, masks.positive_NN)
 
     def after_step(self, step: int) -> dict[str, float]:
         """Nothing beyond what `loss` measures."""
@@ -83,23 +84,24 @@ class EncoderTask:
         self._views.close()
 
 
-def contrast_loss(embedding_ND: Tensor, masks: PairMasks, contrast: ContrastInputs) -> Tensor:
-    """The global contrastive loss that the settings name."""
+def contrast_loss(
+    embedding_ND: Tensor, masks: PairMasks, contrast: ContrastInputs, *, hard_beta: float = 0.0
+) -> Tensor:
+    """The global contrastive loss that the settings name; `hard_beta` is read by InfoNCE only."""
+    both, weight = (masks.positive_NN, masks.negative_NN), masks.weight_NN
     if contrast.loss == "infonce":
         assert contrast.form is not None and contrast.temperature is not None
-        return info_nce(
-            embedding_ND, masks.positive_NN, masks.negative_NN, form=contrast.form, temperature=contrast.temperature
-        )
+        form, temperature = contrast.form, contrast.temperature
+        return info_nce(embedding_ND, *both, form=form, temperature=temperature, weight_NN=weight, hard_beta=hard_beta)
     assert contrast.margin is not None and contrast.distance is not None
-    return pairwise(
-        embedding_ND, masks.positive_NN, masks.negative_NN, margin=contrast.margin, distance=contrast.distance
-    )
+    return pairwise(embedding_ND, *both, margin=contrast.margin, distance=contrast.distance, weight_NN=weight)
 
 
 def contrast_chance(masks: PairMasks, contrast: ContrastInputs) -> float:
     """The loss of constant embeddings on these pairs; `masks` on the CPU."""
     if contrast.loss == "infonce":
         assert contrast.form is not None
-        return float(info_nce_chance(masks.positive_NN, masks.negative_NN, form=contrast.form))
+        both = (masks.positive_NN, masks.negative_NN)
+        return float(info_nce_chance(*both, form=contrast.form, weight_NN=masks.weight_NN))
     assert contrast.margin is not None
     return float(pairwise_chance(masks.positive_NN, masks.negative_NN, margin=contrast.margin))

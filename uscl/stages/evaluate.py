@@ -28,10 +28,13 @@ from uscl.models.outputs import make_heads, num_outputs
 from uscl.models.unet import UNet
 from uscl.records import CaseRow, Drained, Outcome, Progress
 from uscl.stages.context import StageContext, StageEvents, StageOutput
+from uscl.stages.embeddings import EmbeddingProbe, PixelEmbeddings, describe_pixels, draw_pixels
 from uscl.stages.inputs import EvaluateInputs
 from uscl.stages.pretraining import build_unet
 
 CASES = "cases.parquet"
+EMBEDDING = "embedding.png"
+"""The sampled pixel embeddings by class; drawn for the validation split alone."""
 ROW_FIELDS = ("case", "patient", "split", "class_name", "height_px", "width_px")
 MIRRORS: Mapping[str, Sequence[tuple[int, ...]]] = {
     "none": ((),),
@@ -56,29 +59,35 @@ class ScoredCase:
 
 
 def evaluate(context: StageContext) -> StageEvents:
-    """Score every case of the stage's split; publishes rows, aggregated metrics and three overlays."""
+    """Score every case of the stage's split; publishes rows, aggregated metrics, three overlays and the embeddings."""
     inputs = context.stage.inputs
     assert isinstance(inputs, EvaluateInputs)
     started = context.fit.clock()
-    scored = yield from _score_all(inputs, context)
-    if scored is None:
+    found = yield from _score_all(inputs, context)
+    if found is None:
         return None
+    scored, pixels = found
     rows = [row for each in scored for row in each.rows]
-    metrics = aggregate(rows, leaf_classes=inputs.leaf_classes)
+    metrics = aggregate(rows, leaf_classes=inputs.leaf_classes) | describe_pixels(pixels, inputs.classes)
     speed = len(scored) / max(context.fit.clock() - started, 1e-9)
     files = {CASES: encode_rows(rows)} | _overlays(scored, inputs)
+    if inputs.part == "val":
+        files[EMBEDDING] = _embedding_png(pixels, inputs, metrics["embedding/separability"])
     return StageOutput(Outcome.DONE, files, {f"{inputs.part}/{name}": metrics[name] for name in metrics}, speed)
 
 
 def _score_all(
     inputs: EvaluateInputs, context: StageContext
-) -> Generator[Progress | Drained, None, list[ScoredCase] | None]:
+) -> Generator[Progress | Drained, None, tuple[list[ScoredCase], PixelEmbeddings] | None]:
     fit, cases = context.fit, context.stage.data.cases
     network = load_network(inputs, context.parent_weights, context.device)
+    probe = EmbeddingProbe(network)
     scored: list[ScoredCase] = []
     started = told = fit.clock()
     for name in cases:
-        scored.append(score_case(context.dataset.case(name), network, inputs))
+        case = context.dataset.case(name)
+        scored.append(score_case(case, network, inputs))
+        probe.sample(case, inputs.image.size)
         now = fit.clock()
         if now - told < fit.event_every_s:
             continue
@@ -88,7 +97,7 @@ def _score_all(
             return None
         speed = len(scored) / max(now - started, 1e-9)
         yield Progress(fit.ref.kind, fit.ref.key, step=len(scored), steps=len(cases), frames_per_s=speed)
-    return scored
+    return scored, probe.embeddings()
 
 
 def load_network(inputs: EvaluateInputs, weights: Mapping[str, Tensor], device: torch.device) -> UNet:
@@ -168,6 +177,14 @@ def _overlays(scored: Sequence[ScoredCase], inputs: EvaluateInputs) -> dict[str,
         )
         overlays[f"overlay-{place}-{_file_name(each.case.case)}.png"] = encode_png(picture)
     return overlays
+
+
+def _embedding_png(pixels: PixelEmbeddings, inputs: EvaluateInputs, separability: float) -> bytes:
+    title = (
+        f"{inputs.part} | {len(pixels.label_M)} pixel embeddings of {pixels.cases} cases"
+        f" | separability {separability:.2f}"
+    )
+    return encode_png(draw_pixels(pixels, inputs.classes, title=title))
 
 
 def _file_name(case: str) -> str:

@@ -34,7 +34,7 @@ class ContrastInputs(Section):
 
 
 class PairInputs(Section):
-    """Temporal pairs of one stage; all None under polarity `none`."""
+    """Temporal pairs of one stage; all None, or as by default, under polarity `none`."""
 
     polarity: Literal["none", "positive", "negative", "positive_negative"]
     window: float | None = None
@@ -42,6 +42,10 @@ class PairInputs(Section):
     guard: float | None = None
     negatives: Literal["intra", "cross", "all"] | None = None
     shuffled: bool | None = None
+    density: Annotated[Literal["uniform", "decreasing"], Field(json_schema_extra={"neutral": "uniform"})] = "uniform"
+    soft: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
+    hard_beta: Annotated[float, Field(json_schema_extra={"neutral": 0.0})] = 0.0
+    curriculum: Annotated[Literal["none", "steps", "cosine"], Field(json_schema_extra={"neutral": "none"})] = "none"
 
 
 class EncoderInputs(Section):

@@ -45,7 +45,7 @@ from uscl.stages.inputs import (
     StageInputs,
 )
 
-STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 2, "evaluate": 1}
+STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 2, "evaluate": 2}
 """Raised whenever the numbers of a stage change; tests/stages/test_golden.py holds the losses that go with it."""
 
 NNUNET_METHODS = ("nnunet2d", "nnunetv2")
@@ -226,6 +226,10 @@ def _pair_inputs(temporal: TemporalSpec, stage: str) -> PairInputs:
         guard=temporal.guard,
         negatives=None if temporal.polarity == "positive" else temporal.negatives,
         shuffled=temporal.shuffled,
+        density=temporal.density,
+        soft=temporal.soft and temporal.polarity != "negative",
+        hard_beta=temporal.hard_beta,
+        curriculum=temporal.curriculum,
     )
 
 

@@ -88,7 +88,15 @@ def pretraining_summary(points: tuple[MetricPoint, ...], kind: str) -> tuple[dic
     """What a pretraining's manifest says of it, and its flags.
 
     `collapsed`: the last fifth shows no learning; `coordinates`: a region's place is found again in other patients."""
-    names = ("loss", "loss_over_chance", "embedding_std", "alignment", "uniformity", "position_retrieval")
+    names = (
+        "loss",
+        "loss_over_chance",
+        "embedding_std",
+        "alignment",
+        "uniformity",
+        "position_retrieval",
+        "short_clips",
+    )
     values = {f"{kind}/{name}": last_fifth(points, f"{kind}/{name}") for name in names}
     summary = {name: value for name, value in values.items() if not np.isnan(value)}
     spread, loss = summary.get(f"{kind}/embedding_std", 1.0), summary.get(f"{kind}/loss_over_chance", 0.0)

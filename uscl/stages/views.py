@@ -39,6 +39,10 @@ class Views:
     frame_N: Tensor
     position_N: Tensor
     patient_N: Tensor
+    far_range_N2: Tensor | None
+    """At which distances far frames of a view's clip count; None without a curriculum."""
+    short_clips: float
+    """Share of the batch's clips that are too short for the window, in [0, 1]."""
 
 
 class ViewLoader:
@@ -50,11 +54,10 @@ class ViewLoader:
         assert isinstance(inputs, EncoderInputs | DecoderInputs)
         stage: EncoderSpec | DecoderSpec = inputs.encoder if isinstance(inputs, EncoderInputs) else inputs.decoder
         self._context, self._image, self._seed = context, inputs.image, inputs.seed
-        self._kind, self._spatial = kind, spatial
+        self._kind, self._spatial, self._num_clips = kind, spatial, stage.clips
         self._rule, self._chaitanya, self._blank_N = RULES[stage.variant], stage.augment == "chaitanya", blanked(stage)
-        self._sampler = batch_sampler(
-            inputs, context.dataset, context.stage.data.clips, sampling=pair_sampling(inputs.pairs)
-        )
+        sampling = pair_sampling(inputs.pairs, steps=stage.steps)
+        self._sampler = batch_sampler(inputs, context.dataset, context.stage.data.clips, sampling=sampling)
         self._pool = ThreadPoolExecutor(1) if context.device.type == "cuda" else None
         self._ahead: tuple[int, Future[tuple[ClipBatch, np.ndarray]]] | None = None
 
@@ -70,8 +73,16 @@ class ViewLoader:
             image = image.masked_fill(send(self._blank_N, image.device)[:, None, None, None], 0.0)
         copies = self._rule.originals + self._rule.augmented
         named = (batch.clip, batch.rows, batch.position, batch.patient)
-        repeated = [torch.from_numpy(np.tile(part, copies)) for part in named]
-        return Views(image.contiguous(memory_format=torch.channels_last), *repeated)
+        clip, frame_number, position, patient = (torch.from_numpy(np.tile(part, copies)) for part in named)
+        return Views(
+            image_N1HW=image.contiguous(memory_format=torch.channels_last),
+            clip_N=clip,
+            frame_N=frame_number,
+            position_N=position,
+            patient_N=patient,
+            far_range_N2=None if batch.far_range is None else torch.from_numpy(np.tile(batch.far_range, (copies, 1))),
+            short_clips=batch.short_clips / self._num_clips,
+        )
 
     def _changed(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """Each image under a random change of its own."""
@@ -101,20 +112,36 @@ class ViewLoader:
         return batch, normalise(frames, size=self._image.size, norm=self._image.norm)
 
 
-def pair_sampling(pairs: PairInputs) -> PairSampling:
-    """How frames are drawn for these pairs: uniformly under polarity `none`."""
+def pair_sampling(pairs: PairInputs, *, steps: int) -> PairSampling:
+    """How frames are drawn for these pairs over a stage's steps: uniformly under polarity `none`."""
     if pairs.polarity == "none":
         return PairSampling()
     return PairSampling(
-        window=pairs.window, guard=pairs.guard or 0.0, unit=pairs.unit or "frames", shuffled=bool(pairs.shuffled)
+        window=pairs.window,
+        guard=pairs.guard or 0.0,
+        unit=pairs.unit or "frames",
+        shuffled=bool(pairs.shuffled),
+        density=pairs.density,
+        curriculum=pairs.curriculum,
+        steps=steps,
     )
 
 
-def pair_settings(pairs: PairInputs) -> dict[str, object]:
-    """The keyword arguments that `pair_masks` and `local_pairs` share."""
+def pair_settings(pairs: PairInputs, views: Views) -> dict[str, object]:
+    """The keyword arguments that `pair_masks` and `local_pairs` share, for one batch."""
     return {
+        "frame_N": views.frame_N,
         "polarity": pairs.polarity,
         "window": pairs.window,
         "guard": pairs.guard or 0.0,
         "negatives": pairs.negatives or "all",
+        "soft": pairs.soft,
+        "far_range_N2": views.far_range_N2,
     }
+
+
+def short_clips(views: Views, pairs: PairInputs) -> dict[str, Tensor]:
+    """The share of clips too short for the window, to be logged where there is a window; nothing waits for it."""
+    if pairs.polarity == "none":
+        return {}
+    return {"short_clips": torch.full((), views.short_clips, device=views.image_N1HW.device)}
