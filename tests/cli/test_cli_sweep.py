@@ -10,7 +10,7 @@ from uscl.spec.reader import load_sweep
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.plan import plan_sweep
-from uscl.sweep.runner import SweepOutcome
+from uscl.sweep.runner import StudyOutcome, SweepOutcome
 
 TEXT = """\
 name: small
@@ -77,7 +77,7 @@ def test_a_long_store_path_stays_on_its_line(place, monkeypatch):
     def refuse(*_, **__):
         raise StoreError("stop here")
 
-    monkeypatch.setattr("uscl.cli.sweep.run_sweep", refuse)
+    monkeypatch.setattr("uscl.cli.sweep.run_study", refuse)
     result = CliRunner().invoke(uscl, ["sweep", "small.yaml", "--store", "a-long-name/" * 9 + "runs"])
     assert "small: 2 cells, 0 finished, 2 to run; store " in result.output
     assert "a-long-name/" * 9 + "runs\n" in result.output
@@ -154,8 +154,8 @@ def test_cells_that_a_start_no_longer_declares_are_told(place, monkeypatch):
 
 
 def test_nothing_finished_prints_no_table(place, monkeypatch):
-    drained = SweepOutcome((), {}, (), ("c" * 64, "d" * 64), saved=("c" * 64,), exit_code=130)
-    monkeypatch.setattr("uscl.cli.sweep.run_sweep", lambda *_, **__: drained)
+    drained = StudyOutcome((SweepOutcome((), {}, (), ("c" * 64, "d" * 64), saved=("c" * 64,)),), exit_code=130)
+    monkeypatch.setattr("uscl.cli.sweep.run_study", lambda *_, **__: drained)
     said = CliRunner().invoke(uscl, ["sweep", "small.yaml", "--no-mlflow"]).output
     assert "2 cells are left, 1 of them with saved progress; the same command goes on" in said
     assert "dsc" not in said
