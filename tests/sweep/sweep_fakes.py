@@ -51,14 +51,14 @@ def trial_spec(**settings) -> TrialSpec:
 
 
 def fake_stages(spec: TrialSpec) -> dict[str, StageRef]:
-    """A chain whose keys depend on few settings: polarity (encoder), stage (decoder), fraction (finetune)."""
+    """A chain whose keys depend on few settings: polarity (encoder), stage (decoder), fraction (finetune), tta."""
     read, stages = str(spec.seed.pretrain), {}
     for name, more in [
         ("encoder", spec.temporal.polarity),
         ("decoder", spec.temporal.stage),
         ("finetune", str(spec.labels.fraction)),
-        ("evaluate/val", "val"),
-        ("evaluate/test", "test"),
+        ("evaluate/val", f"val {spec.evaluate.tta}"),
+        ("evaluate/test", f"test {spec.evaluate.tta}"),
     ]:
         kind = name.split("/")[0]
         parent = read if kind == "evaluate" else (read := f"{read}|{more}")

@@ -111,6 +111,28 @@ def test_the_picture_in_a_terminal(plan):
     assert "host gpu 0" in shown and "########-------- 2/4" in shown and "2.41" in shown
 
 
+def test_with_several_sweeps_a_trial_goes_by_its_sweep_and_each_sweep_has_a_count(tmp_path):
+    """Both declare `none 1.0`: cell 3 of first, 1 of second."""
+    first = fake_plan(tmp_path, grid_specs(polarities=("none",)), name="first")
+    second = fake_plan(tmp_path, grid_specs(fractions=(1.0,)), name="second")
+    study = study_of([first, second])
+    for terminal in (False, True):
+        out = io.StringIO()
+        view = SweepView(study, Console(file=out, force_terminal=terminal, width=120, color_system=None))
+        happen(view, first, 3, finished(first, 3))
+        happen(view, second, 2, Failed("lost", "killed", ""), Progress("encoder", "k", 2, 4, 50.0), time_s=100.0)
+        view.close()
+        said = out.getvalue()
+        assert "second 2 | failed (lost) | killed" in said
+        if terminal:
+            assert "first + second: 1/4 cells finished" in said and "sweeps: first 1/3, second 1/2" in said
+            (row,) = [line for line in said.splitlines() if "2/4" in line][-1:]
+            assert row.split()[:4] == ["second", "2", "cell", "2"]
+        else:
+            assert "first 3 | finished | done | test/dsc 0.500 | 1/4 cells finished, 3 waiting" in said
+            assert "second 2 | encoder | step 2/4" in said
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(45, "45 s"), (725, "12 min"), (12000, "3 h 20 min"), (0.4, "0 s"), (5370, "1 h 30 min")]
 )

@@ -132,11 +132,11 @@ def _open(open_sinks: Callable[[], Sequence[Sink]], requests: StopRequests) -> I
     try:
         yield sinks
     finally:
-        for sink in sinks:
-            closing = threading.Thread(target=_close, args=(sink,), daemon=True)
-            closing.start()
-            while closing.is_alive() and not requests.hard:
-                closing.join(0.05)
+        closing = [threading.Thread(target=_close, args=(sink,), daemon=True) for sink in sinks]
+        for thread in closing:
+            thread.start()
+        while any(thread.is_alive() for thread in closing) and not requests.hard:
+            time.sleep(0.02)
 
 
 def _close(sink: Sink) -> None:

@@ -123,19 +123,20 @@ def distinct_cells(plans: Sequence[SweepPlan]) -> tuple[StudyCell, ...]:
 def _refuse_one_name_for_two(plans: Sequence[SweepPlan]) -> None:
     first: dict[str, SweepPlan] = {}
     for plan in plans:
-        other = first.setdefault(plan.identity, plan)
-        if other is not plan:
+        other = first.get(plan.identity)
+        if other is not None:
             raise SpecError(
                 f"{other.spec.source} and {plan.spec.source} are both sweep '{plan.identity}', and a sweep has one "
                 "folder and one MLflow experiment; give each file a name of its own (--name is for a single file)"
             )
+        first[plan.identity] = plan
 
 
 def _resources(plans: Sequence[SweepPlan]) -> ResourcesSpec:
     first, *others = (plan.spec for plan in plans)
     for other in others:
         for name in _EQUAL:
-            here, there = getattr(first.resources, name), getattr(other.resources, name)
+            here, there = (_said(getattr(spec.resources, name)) for spec in (first, other))
             if here != there:
                 raise SpecError(
                     f"resources.{name} is {here} in {first.source} and {there} in {other.source}, and one schedule "
@@ -145,6 +146,10 @@ def _resources(plans: Sequence[SweepPlan]) -> ResourcesSpec:
     every_s = min(plan.spec.resources.progress_every_s for plan in plans)
     smallest = {"workers": min(workers, default=None), "progress_every_s": every_s}
     return first.resources.model_copy(update=smallest)
+
+
+def _said(value: float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
 
 
 def queue_of(study: Study, *, slots: int | None = None) -> CellQueue:
