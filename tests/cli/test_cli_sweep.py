@@ -93,7 +93,7 @@ def test_three_finished_files_print_their_tables_in_order_and_start_nothing(plac
         assert lines[0] == "small: cell 3 (twin labels.fraction=0.5) is the same as cell 1: runs once"
         assert lines[-2:] == [
             "sharing saved 14 stage runs, 7 min of training",  # 25 uses of 1 + 1 + 3 + 6 outputs
-            "3 sweeps, 3 distinct cells: all are finished; nothing to do",
+            "3 sweeps: all 3 distinct cells are finished; nothing to do",
         ]
     for name in TABLES:
         assert (place / "runs" / "sweeps" / name / "report" / "table.md").exists()
@@ -130,14 +130,14 @@ def test_three_files_end_with_a_table_each_and_one_summary(place, three, monkeyp
     monkeypatch.setattr("uscl.cli.sweep.run_study", lambda *_, **__: outcome)
     result = CliRunner().invoke(uscl, [*three, "--no-mlflow"], standalone_mode=False)
     assert result.return_value == 1
-    lines = [line for line in result.output.splitlines() if "cell" in line and not line.startswith("?")]
-    assert lines[-6:] == [
+    lines = [line for line in result.output.splitlines() if "finished" in line or "failed" in line]
+    assert [line for line in lines[-7:] if not line.startswith("?")] == [
         "small: 2/2 cells finished",
         "more: 1/2 cells finished",
         "cell 2 failed (error): a bug; uscl logs more 2",
         "half: 0/1 cells finished",
         "cell 1 failed (error): a bug; uscl logs half 1",
-        "3 sweeps, 3 distinct cells; trained 1 encoder, 2 finetune in 50 s",
+        "3 sweeps: 2/3 distinct cells finished; trained 1 encoder, 2 finetune in 50 s",
     ]
 
 

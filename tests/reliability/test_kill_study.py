@@ -154,7 +154,7 @@ def test_real_sweeps_share_their_cells_and_survive_a_kill(tmp_path):
 
     output = said(uscl(tmp_path, "sweep", *files)).splitlines()
     ends = [output.index(f"{name}: 2/2 cells finished") for name in FILES]
-    assert ends == sorted(ends) and output[-1].startswith("3 sweeps, 4 distinct cells; trained ")
+    assert ends == sorted(ends) and output[-1].startswith("3 sweeps: 4/4 distinct cells finished; trained ")
     stages = Counter((kind, key) for kind, key, _ in published(tmp_path))
     assert max(stages.values()) == 1, "no stage was trained to its end twice"
     there = Counter(path.parts[-3] for path in (tmp_path / "runs").glob("stages/*/*/manifest.json"))
@@ -165,5 +165,5 @@ def test_real_sweeps_share_their_cells_and_survive_a_kill(tmp_path):
     for name in FILES:
         assert "| cell " in said(uscl(tmp_path, "logs", name, "1")), "`none 0.5` is cell 1 of each"
     again = said(uscl(tmp_path, "sweep", *files)).splitlines()
-    assert again[-1] == "3 sweeps, 4 distinct cells: all are finished; nothing to do"
+    assert again[-1] == "3 sweeps: all 4 distinct cells are finished; nothing to do"
     assert not any("Ray" in line for line in again)

@@ -127,16 +127,19 @@ def _print_end(study: Study, outcome: StudyOutcome, console: Console, *, ran: bo
         _print_one(study.plans[0], outcome, console, ran=ran)
         return
     for plan, stands in zip(study.plans, outcome.sweeps, strict=True):
+        _say(console, f"{plan.identity}: {len(stands.finished)}/{len(plan.cells)} cells finished")
         if stands.finished:
             _print_table(plan, console)
-        _say(console, f"{plan.identity}: {len(stands.finished)}/{len(plan.cells)} cells finished")
         _print_rest(plan, stands, console)
     _print_saved(study, console)
-    counted = f"{len(study.plans)} sweeps, {len(study.cells)} distinct cells"
-    if ran:
-        _say(console, f"{counted}; {_trained(outcome)}")
-    else:
-        _say(console, f"{counted}: all are finished; nothing to do")
+    if not ran:
+        cells = f"{len(study.plans)} sweeps: all {len(study.cells)} distinct cells"
+        _say(console, f"{cells} are finished; nothing to do")
+        return
+    of_sweep = {plan.identity: stands.finished for plan, stands in zip(study.plans, outcome.sweeps, strict=True)}
+    finished = sum(any(plan.cell in of_sweep[sweep] for sweep, plan in c.declared.items()) for c in study.cells)
+    counted = f"{finished}/{len(study.cells)} distinct cells finished"
+    _say(console, f"{len(study.plans)} sweeps: {counted}; {_trained(outcome)}")
 
 
 def _print_one(plan: SweepPlan, outcome: StudyOutcome, console: Console, *, ran: bool) -> None:
