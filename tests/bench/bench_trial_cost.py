@@ -19,6 +19,7 @@ from sweep_fakes import NAME, fake_plan, grid_specs  # noqa: E402
 from uscl.records import CellFinished  # noqa: E402
 from uscl.sweep import runner  # noqa: E402
 from uscl.sweep.order import TrialOrder, work  # noqa: E402
+from uscl.sweep.study import study_of  # noqa: E402
 
 SCRIPT = {"steps": 2, "step_s": 0.02}
 
@@ -63,7 +64,7 @@ def main() -> None:
         clock, started = Clock(), time.monotonic()
         plan = fake_plan(Path(scratch) / "ray", specs, **SCRIPT)
         options = runner.RunOptions(workers=workers, run_trial=NAME)
-        runner.run_sweep(plan, lambda: [clock], options=options, say=lambda line: None)
+        runner.run_study(study_of([plan]), lambda: [clock], options=options, say=lambda line: None)
         total = time.monotonic() - started
     # from the first finished cell on: Ray's own start is paid once, not per trial
     each = (clock.times[-1] - clock.times[0]) / (len(clock.times) - 1) * workers

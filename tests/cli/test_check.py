@@ -134,6 +134,42 @@ def test_two_files_share_and_say_so(tmp_path: Path):
     assert cells[3]["reuse"]["finetune"] == "cell 1 of small"
 
 
+LABELS = """\
+name: labels
+recipe: demo
+data: phantom
+rows:
+  - {label: none, temporal.polarity: none}
+  - {label: alone, method: supervised}
+"""
+
+
+def test_several_files_end_with_what_they_are_together(tmp_path: Path):
+    """3 + 2 cells; `none` is in both; `alone` is fine-tuned from nothing."""
+    path, other = small(tmp_path), tmp_path / "labels.yaml"
+    other.write_text(LABELS)
+    lines = run_check(path, other, "--store", tmp_path / "runs").output.splitlines()
+    assert lines[-1] == "2 sweeps, 5 cells, 4 distinct; 1 x encoder, 3 x decoder, 4 x finetune, 8 x evaluate"
+    assert lines[-2] == "2 cells, 0 finished; to run: 1 x finetune, 2 x evaluate"
+    assert not any("sweeps" in line for line in run_check(other, "--store", tmp_path / "runs").output.splitlines())
+
+
+def test_files_without_pretraining_have_no_stages_of_it(tmp_path: Path):
+    path, other = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    text = "recipe: demo\ndata: phantom\nfixed: {method: supervised}\n"
+    path.write_text(f"name: a\n{text}grid: {{labels.fraction: [0.5, 1.0]}}\n")
+    other.write_text(f"name: b\n{text}grid: {{labels.fraction: [1.0], evaluate.tta: [flip]}}\n")
+    lines = run_check(path, other, "--store", tmp_path / "runs").output.splitlines()
+    assert lines[-1] == "2 sweeps, 3 cells, 3 distinct; 2 x finetune, 6 x evaluate", "one network, scored in two ways"
+
+
+def test_files_that_cannot_be_one_command_are_told_so(tmp_path: Path):
+    path, other = small(tmp_path), tmp_path / "other.yaml"
+    other.write_text(SMALL.replace("name: small", "name: other") + "resources: {gpus_per_trial: 0.5}\n")
+    last = run_check(path, other, "--store", tmp_path / "runs").output.splitlines()[-1]
+    assert last.startswith(f"not to be run in one command: resources.gpus_per_trial is 1 in {path} and 0.5 in {other}")
+
+
 def test_options_reach_the_sweep(tmp_path: Path):
     arguments = ("--set", "finetune.steps=3", "--set", "temporal.window=[3]", "--name", "mine")
     cells = cells_of(run_check(small(tmp_path), "--json", "--store", tmp_path / "runs", *arguments))

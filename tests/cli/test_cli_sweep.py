@@ -5,12 +5,12 @@ from click.testing import CliRunner
 
 from uscl.cli.main import uscl
 from uscl.errors import ClusterError, LeaseHeld, SpecError, StoreError
-from uscl.records import Outcome
+from uscl.records import Failed, Outcome
 from uscl.spec.reader import load_sweep
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.plan import plan_sweep
-from uscl.sweep.runner import SweepOutcome
+from uscl.sweep.runner import StudyOutcome, SweepOutcome
 
 TEXT = """\
 name: small
@@ -39,9 +39,9 @@ def call(*arguments):
     return result.output
 
 
-def finish(place, *, seconds=30.0):
-    """Publish every stage of small.yaml, as if it had run."""
-    plan = plan_sweep(load_sweep(place / "small.yaml"), store_root=place / "runs")
+def finish(place, *, file="small.yaml", seconds=30.0):
+    """Publish every stage of a file, as if it had run."""
+    plan = plan_sweep(load_sweep(place / file), store_root=place / "runs")
     store = StageStore(place / "runs")
     for planned in plan.cells:
         for name, ref in planned.plan.stages.items():
@@ -73,11 +73,95 @@ def test_a_sweep_whose_stages_other_sweeps_made_is_written_down_without_training
     assert folder.read_sweep()["identity"] == "second"
 
 
+@pytest.fixture
+def three(place):
+    """small.yaml, more.yaml, which shares the cell of all labels with it, and half.yaml, whose cell more.yaml has."""
+    more = TEXT.replace("name: small", "name: more").replace("  - {label: twin, contrast.loss: infonce}\n", "")
+    (place / "more.yaml").write_text(more.replace("[0.5, 1.0]", "[1.0, 0.25]"))
+    (place / "half.yaml").write_text(more.replace("name: more", "name: half").replace("[0.5, 1.0]", "[0.25]"))
+    return ("sweep", "small.yaml", "more.yaml", "half.yaml")
+
+
+def test_three_finished_files_print_their_tables_in_order_and_start_nothing(place, three):
+    for file in three[1:]:
+        finish(place, file=file)
+    for _ in range(2):
+        said = call(*three, "--no-mlflow")
+        lines = said.splitlines()
+        ends = [lines.index(f"{name}: {count}/{count} cells finished") for name, count in TABLES.items()]
+        assert ends == sorted(ends) and said.count("0.625") >= 3
+        assert lines[0] == "small: cell 3 (twin labels.fraction=0.5) is the same as cell 1: runs once"
+        assert lines[-2:] == [
+            "sharing saved 14 stage runs, 7 min of training",  # 25 uses of 1 + 1 + 3 + 6 outputs
+            "3 sweeps: all 3 distinct cells are finished; nothing to do",
+        ]
+    for name in TABLES:
+        assert (place / "runs" / "sweeps" / name / "report" / "table.md").exists()
+        assert SweepFolder(place / "runs", name).read_sweep()["identity"] == name
+    assert not (place / "runs" / "data").exists()
+
+
+TABLES = {"small": 2, "more": 2, "half": 1}
+
+
+def test_three_files_start_as_one_schedule(place, three, monkeypatch):
+    def refuse(*_, **__):
+        raise StoreError("stop here")
+
+    finish(place)
+    monkeypatch.setattr("uscl.cli.sweep.run_study", refuse)
+    lines = CliRunner().invoke(uscl, three).output.splitlines()
+    assert lines[2].startswith("more: 2 cells, 1 finished, 1 to run; store ")
+    assert lines[3].startswith("half: 1 cells, 0 finished, 1 to run; store ")
+    assert lines[4] == "3 sweeps as one schedule: 3 distinct cells, 1 to run"
+
+
+def test_three_files_end_with_a_table_each_and_one_summary(place, three, monkeypatch):
+    """Where the last cell has failed: it is named in both sweeps that declare it."""
+    plan = finish(place)
+    cells = [planned.plan.cell for planned in plan.cells]
+    failed = plan_sweep(load_sweep(place / "half.yaml"), store_root=place / "runs").cells[0].plan.cell
+    stands = [
+        SweepOutcome(tuple(cells), {}, (), ()),
+        SweepOutcome((cells[1],), {failed: Failed("error", "a bug\nand more", "")}, (failed,), ()),
+        SweepOutcome((), {failed: Failed("error", "a bug\nand more", "")}, (failed,), ()),
+    ]
+    outcome = StudyOutcome(tuple(stands), trained={"encoder": 1, "finetune": 2}, seconds=50.0, exit_code=1)
+    monkeypatch.setattr("uscl.cli.sweep.run_study", lambda *_, **__: outcome)
+    result = CliRunner().invoke(uscl, [*three, "--no-mlflow"], standalone_mode=False)
+    assert result.return_value == 1
+    lines = [line for line in result.output.splitlines() if "finished" in line or "failed" in line]
+    assert [line for line in lines[-7:] if not line.startswith("?")] == [
+        "small: 2/2 cells finished",
+        "more: 1/2 cells finished",
+        "cell 2 failed (error): a bug; uscl logs more 2",
+        "half: 0/1 cells finished",
+        "cell 1 failed (error): a bug; uscl logs half 1",
+        "3 sweeps: 2/3 distinct cells finished; trained 1 encoder, 2 finetune in 50 s",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [["small.yaml", "more.yaml", "--name", "both"], ["small.yaml", "small.yaml"]])
+def test_files_of_one_name_are_refused_together(place, three, arguments):
+    with pytest.raises(SpecError, match=r"are both sweep '\w+', .*--name is for a single file"):
+        CliRunner().invoke(uscl, ["sweep", *arguments], catch_exceptions=False)
+    assert not (place / "runs").exists()
+
+
+def test_a_held_sweep_stops_the_whole_command(place, three):
+    with (
+        SweepFolder(place / "runs", "more").acquire_lease(),
+        pytest.raises(LeaseHeld, match=r"sweep more is being run .*; no sweep of this command has been started"),
+    ):
+        CliRunner().invoke(uscl, three, catch_exceptions=False)
+    assert not (place / "runs" / "sweeps" / "small" / "sweep.yaml").exists()
+
+
 def test_a_long_store_path_stays_on_its_line(place, monkeypatch):
     def refuse(*_, **__):
         raise StoreError("stop here")
 
-    monkeypatch.setattr("uscl.cli.sweep.run_sweep", refuse)
+    monkeypatch.setattr("uscl.cli.sweep.run_study", refuse)
     result = CliRunner().invoke(uscl, ["sweep", "small.yaml", "--store", "a-long-name/" * 9 + "runs"])
     assert "small: 2 cells, 0 finished, 2 to run; store " in result.output
     assert "a-long-name/" * 9 + "runs\n" in result.output
@@ -154,8 +238,8 @@ def test_cells_that_a_start_no_longer_declares_are_told(place, monkeypatch):
 
 
 def test_nothing_finished_prints_no_table(place, monkeypatch):
-    drained = SweepOutcome((), {}, (), ("c" * 64, "d" * 64), saved=("c" * 64,), exit_code=130)
-    monkeypatch.setattr("uscl.cli.sweep.run_sweep", lambda *_, **__: drained)
+    drained = StudyOutcome((SweepOutcome((), {}, (), ("c" * 64, "d" * 64), saved=("c" * 64,)),), exit_code=130)
+    monkeypatch.setattr("uscl.cli.sweep.run_study", lambda *_, **__: drained)
     said = CliRunner().invoke(uscl, ["sweep", "small.yaml", "--no-mlflow"]).output
     assert "2 cells are left, 1 of them with saved progress; the same command goes on" in said
     assert "dsc" not in said

@@ -1,6 +1,7 @@
-"""A driver in a process of its own, over the fake plan: `python sweep_driver.py ROOT OPTIONS-AS-JSON`.
+"""A driver in a process of its own, over fake plans: `python sweep_driver.py ROOT OPTIONS-AS-JSON`.
 
-Prints the outcome as JSON on the last line. It is what the slow tests start, signal and kill.
+`grid` is one sweep's, `grids` (name -> grid) those of several that run as one. Prints the outcome as JSON on the
+last line. It is what the slow tests start, signal and kill.
 """
 
 import json
@@ -15,6 +16,7 @@ from sweep_fakes import NAME, fake_plan, grid_specs, journal
 
 from uscl.records import Progress
 from uscl.sweep import runner
+from uscl.sweep.study import OneSweep, study_of
 
 
 class Said:
@@ -34,15 +36,17 @@ class Said:
             raise RuntimeError("sink is broken")
 
 
-def sinks(plan, options):
-    """The printing sink and, where asked for, the MLflow mirror."""
+def sinks(study, options):
+    """The printing sink and, where asked for, a MLflow mirror of each sweep."""
     found = [Said(options.get("broken", False))]
     if options.get("mirror"):
         from uscl.store.stages import StageStore
         from uscl.tracking.mirror import Mirror
 
-        cells = [planned.plan for planned in plan.cells]
-        found.append(Mirror(StageStore(plan.store_root), plan.identity, cells=cells, every_s=0.2))
+        for plan in study.plans:
+            cells = [planned.plan for planned in plan.cells]
+            mirror = Mirror(StageStore(plan.store_root), plan.identity, cells=cells, every_s=0.2)
+            found.append(OneSweep(study, plan, mirror))
     return found
 
 
@@ -69,12 +73,14 @@ def main():
     root, options = Path(sys.argv[1]), json.loads(sys.argv[2])
     logging.basicConfig(level=logging.WARNING)
     runner.have_data = lambda plan, say: None
-    plan = fake_plan(root, grid_specs(**options.get("grid", {})), **options.get("script", {}))
+    grids = options.get("grids") or {"fake": options.get("grid", {})}
+    script = options.get("script", {})
+    study = study_of([fake_plan(root, grid_specs(**grid), name=name, **script) for name, grid in grids.items()])
     print("planned", flush=True)
     address = two_nodes(root, options["lose_after"]) if "lose_after" in options else options.get("address")
-    outcome = runner.run_sweep(
-        plan,
-        lambda: sinks(plan, options),
+    outcome = runner.run_study(
+        study,
+        lambda: sinks(study, options),
         options=runner.RunOptions(
             workers=options.get("workers", 2),
             run_trial=NAME,
@@ -84,9 +90,9 @@ def main():
         say=lambda line: print("say", line, flush=True),
     )
     said = {
-        "finished": len(outcome.finished), "held": len(outcome.held), "left": len(outcome.left),
-        "saved": len(outcome.saved),
-        "failed": {cell: failed.failure for cell, failed in outcome.failed.items()},
+        **{what: sum(len(getattr(sweep, what)) for sweep in outcome.sweeps)
+           for what in ("finished", "held", "left", "saved")},
+        "failed": {cell: failed.failure for sweep in outcome.sweeps for cell, failed in sweep.failed.items()},
         "trained": dict(outcome.trained), "exit_code": outcome.exit_code, "hard": outcome.hard,
         "ray": "ray" in sys.modules, "torch": "torch" in sys.modules,
     }  # fmt: skip

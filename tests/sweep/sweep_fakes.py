@@ -51,14 +51,14 @@ def trial_spec(**settings) -> TrialSpec:
 
 
 def fake_stages(spec: TrialSpec) -> dict[str, StageRef]:
-    """A chain whose keys depend on few settings: polarity (encoder), stage (decoder), fraction (finetune)."""
+    """A chain whose keys depend on few settings: polarity (encoder), stage (decoder), fraction (finetune), tta."""
     read, stages = str(spec.seed.pretrain), {}
     for name, more in [
         ("encoder", spec.temporal.polarity),
         ("decoder", spec.temporal.stage),
         ("finetune", str(spec.labels.fraction)),
-        ("evaluate/val", "val"),
-        ("evaluate/test", "test"),
+        ("evaluate/val", f"val {spec.evaluate.tta}"),
+        ("evaluate/test", f"test {spec.evaluate.tta}"),
     ]:
         kind = name.split("/")[0]
         parent = read if kind == "evaluate" else (read := f"{read}|{more}")
@@ -76,7 +76,7 @@ def grid_specs(*, polarities=("none", "positive"), fractions=(0.1, 0.5, 1.0), se
     ]
 
 
-def fake_plan(root: Path, specs: list[TrialSpec], *, share: bool = True, **script) -> SweepPlan:
+def fake_plan(root: Path, specs: list[TrialSpec], *, share: bool = True, name: str = "fake", **script) -> SweepPlan:
     """A plan over `root/store`, with its fake dataset and script in `root/dataset`."""
     (root / "dataset").mkdir(parents=True, exist_ok=True)
     (root / "dataset" / "script.json").write_text(json.dumps(script))
@@ -92,11 +92,11 @@ def fake_plan(root: Path, specs: list[TrialSpec], *, share: bool = True, **scrip
         cells.append(PlannedCell(plan, spec, SimpleNamespace(cell=cell)))
     resources = ResourcesSpec(gpus_per_trial=0, cpus_per_trial=1, progress_every_s=0.05)
     spec = SimpleNamespace(
-        name="fake", identity="fake", data="fake", source="fake.yaml", resources=resources,
+        name=name, identity=name, data="fake", source=f"{name}.yaml", resources=resources,
         report=ReportSpec(rows=("temporal.polarity",), columns="labels.fraction", values=("test/dsc",)),
-        to_json=lambda: {"name": "fake", "recipe": "fake", "data": "fake"},
+        to_json=lambda: {"name": name, "recipe": "fake", "data": "fake"},
     )  # fmt: skip
-    return SweepPlan(spec, "fake", root / "store", root / "dataset", "0" * 64, tuple(cells), ())
+    return SweepPlan(spec, name, root / "store", root / "dataset", "0" * 64, tuple(cells), ())
 
 
 def journal(root: Path) -> list[tuple[str, str, str]]:

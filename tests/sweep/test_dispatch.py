@@ -9,8 +9,10 @@ from uscl.records import CellFinished, Failed, Outcome, Progress
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.dispatch import Dispatch, Terms
 from uscl.sweep.order import DRAINING, LAST_EVENTS, RUNNING, work
-from uscl.sweep.plan import queue_cells, sharing, survey
+from uscl.sweep.plan import queue_cells
 from uscl.sweep.queue import CellQueue, CellState, Turn
+from uscl.sweep.sharing import sharing
+from uscl.sweep.study import queue_of, study_of
 
 
 class Recorder:
@@ -37,14 +39,13 @@ class Broken:
 
 
 def start(plan, *sinks, slots=2):
-    """A dispatch as run_sweep makes it."""
-    found = survey(plan.cells, plan.store_root)
-    queue = CellQueue(queue_cells(plan.cells), present=found.present, diverged=found.diverged, slots=slots)
+    """A dispatch as run_study makes it."""
+    study = study_of([plan])
     folder = SweepFolder(plan.store_root, plan.identity)
     folder.path.mkdir(parents=True, exist_ok=True)
     session = folder.path / "session-x"
     session.write_bytes(RUNNING)
-    return Dispatch(plan, queue, folder=folder, sinks=sinks, terms=Terms("cpu", 1, NAME, session))
+    return Dispatch(study, queue_of(study, slots=slots), sinks=sinks, terms=Terms("cpu", 1, NAME, session))
 
 
 def play(dispatch, *, slots=2, rng=None, drain_after=None):
@@ -114,7 +115,7 @@ def test_a_bug_in_a_shared_stage_holds_its_cells_and_the_others_finish(tmp_path)
     plan = fake_plan(tmp_path, grid_specs(), faults={f"none {f}": "error in encoder" for f in (0.1, 0.5, 1.0)})
     dispatch = start(plan)
     play(dispatch)
-    assert [p.plan.number for p in dispatch.cells_in(CellState.HELD)] == [1, 2, 3]
+    assert [cell.planned.plan.number for cell in dispatch.cells_in(CellState.HELD)] == [1, 2, 3]
     assert len(dispatch.failures) == 1
     fixed = start(fake_plan(tmp_path, grid_specs()))
     play(fixed)

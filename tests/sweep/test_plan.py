@@ -13,7 +13,8 @@ from uscl.data.phantom import phantom_index
 from uscl.errors import DataError, SpecError
 from uscl.records import Outcome
 from uscl.spec.reader import load_sweep
-from uscl.sweep.plan import cell_store, outlook, plan_sweep, queue_cells, sharing, survey, to_do
+from uscl.sweep.plan import cell_store, outlook, plan_sweep, queue_cells, survey, to_do
+from uscl.sweep.sharing import sharing
 
 ROOT = Path(__file__).parents[2]
 RECIPE = Path(recipes.__file__).with_name("demo.yaml")
@@ -213,9 +214,10 @@ def test_planning_imports_neither_torch_nor_ray_nor_mlflow(tmp_path):
     code = (
         "import sys; from pathlib import Path; from uscl.spec.reader import load_sweep;"
         "from uscl.sweep.plan import plan_sweep; from uscl.sweep import runner;"
+        "from uscl.sweep.study import study_of;"
         f"spec = load_sweep(Path({str(ROOT / 'sweeps' / 'temporal.yaml')!r}));"
         f"plan = plan_sweep(spec, store_root={str(tmp_path)!r});"
-        "assert len(runner.unfinished(plan)) == 30;"
+        "assert len(runner.unfinished(study_of([plan]))) == 30;"
         "print([name for name in ('torch', 'ray', 'mlflow', 'optuna') if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

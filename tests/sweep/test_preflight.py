@@ -51,8 +51,15 @@ def test_a_store_that_cannot_be_written_is_refused_in_one_line(tmp_path):
 
 def test_a_probe_tells_what_its_node_sees(tmp_path):
     (tmp_path / "nonce").write_text("x")
-    found = probe_node(str(tmp_path / "nonce"), str(tmp_path), False)
-    assert found["store"] and not found["dataset"] and found["versions"] == versions() and found["kernel"] == ""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "dataset.json").write_text("{}")
+    found = probe_node(str(tmp_path / "nonce"), [str(tmp_path), str(tmp_path / "there")], False)
+    assert (
+        found["store"]
+        and found["no_dataset"] == [str(tmp_path)]
+        and found["versions"] == versions()
+        and found["kernel"] == ""
+    )
 
 
 class ThreeCores:

@@ -11,6 +11,7 @@ from sweep_fakes import fake_plan, grid_specs
 from uscl.records import CellFinished, CellResult, Drained, Failed, Outcome, Progress, StagePublished, SweepEvent
 from uscl.sweep.board import Board, duration
 from uscl.sweep.plan import Survey
+from uscl.sweep.study import study_of
 from uscl.sweep.view import SweepView, bar
 
 
@@ -38,7 +39,7 @@ def finished(plan, number, outcome=Outcome.DONE):
 
 
 def test_counts_stages_and_time_left(plan):
-    board = Board(plan.cells, Survey(frozenset(), frozenset()))
+    board = Board(study_of([plan]).cells, Survey(frozenset(), frozenset()))
     assert board.counts() == {"finished": 0, "running": 0, "waiting": 6, "failed": 0}
     assert board.seconds_left() is None
     happen(board, plan, 1, published(plan, 1, "encoder", 100.0), Progress("decoder", "k", 1, 4, 50.0))
@@ -53,7 +54,7 @@ def test_counts_stages_and_time_left(plan):
 
 
 def test_ends_of_cells(plan):
-    board = Board(plan.cells, Survey(frozenset(), frozenset()))
+    board = Board(study_of([plan]).cells, Survey(frozenset(), frozenset()))
     happen(board, plan, 1, published(plan, 1, "finetune"), finished(plan, 1))
     happen(board, plan, 2, Progress("finetune", "k", 1, 2, 1.0), Failed("lost", "killed", ""))
     happen(board, plan, 3, published(plan, 3, "encoder"), finished(plan, 3, Outcome.DIVERGED))
@@ -64,7 +65,7 @@ def test_ends_of_cells(plan):
 
 def test_plain_lines_without_a_terminal(plan):
     out = io.StringIO()
-    view = SweepView(plan, Console(file=out, width=200))
+    view = SweepView(study_of([plan]), Console(file=out, width=200))
     happen(view, plan, 1, Progress("encoder", "k", 1, 4, 50.0), time_s=100.0)
     happen(view, plan, 1, Progress("encoder", "k", 2, 4, 50.0), time_s=101.0)
     happen(view, plan, 1, published(plan, 1, "encoder"), Failed("oom", "CUDA out of memory\nmore", "trace"))
@@ -83,7 +84,7 @@ def test_plain_lines_without_a_terminal(plan):
 @pytest.mark.parametrize("terminal", [False, True])
 def test_resuming_and_stopping_are_told(plan, terminal):
     out = io.StringIO()
-    view = SweepView(plan, Console(file=out, width=200, force_terminal=terminal, color_system=None))
+    view = SweepView(study_of([plan]), Console(file=out, width=200, force_terminal=terminal, color_system=None))
     happen(view, plan, 1, Progress("finetune", "k", 1, 200, 9.0), time_s=100.0)
     happen(view, plan, 2, Progress("finetune", "k", 39, 200, 0.0, {}, 39), Drained("finetune", "k", 44), time_s=101.0)
     view.close()
@@ -93,7 +94,7 @@ def test_resuming_and_stopping_are_told(plan, terminal):
 
 def test_the_two_evaluations_have_names(plan):
     out = io.StringIO()
-    view = SweepView(plan, Console(file=out, width=200))
+    view = SweepView(study_of([plan]), Console(file=out, width=200))
     happen(view, plan, 1, published(plan, 1, "evaluate/val"), published(plan, 1, "evaluate/test"))
     view.close()
     assert [line.split(" | ")[1] for line in out.getvalue().splitlines()] == ["evaluate val", "evaluate test"]
@@ -101,13 +102,35 @@ def test_the_two_evaluations_have_names(plan):
 
 def test_the_picture_in_a_terminal(plan):
     out = io.StringIO()
-    view = SweepView(plan, Console(file=out, force_terminal=True, width=120, color_system=None))
+    view = SweepView(study_of([plan]), Console(file=out, force_terminal=True, width=120, color_system=None))
     happen(view, plan, 1, published(plan, 1, "encoder"), Progress("decoder", "k", 2, 4, 50.0, {"decoder/loss": 2.41}))
     view.close()
     shown = out.getvalue()
     assert "fake: 0/6 cells finished, 1 running, 5 waiting, about 4 min left" in shown
     assert "encoder 1/2 for 6 cells" in shown
     assert "host gpu 0" in shown and "########-------- 2/4" in shown and "2.41" in shown
+
+
+def test_with_several_sweeps_a_trial_goes_by_its_sweep_and_each_sweep_has_a_count(tmp_path):
+    """Both declare `none 1.0`: cell 3 of first, 1 of second."""
+    first = fake_plan(tmp_path, grid_specs(polarities=("none",)), name="first")
+    second = fake_plan(tmp_path, grid_specs(fractions=(1.0,)), name="second")
+    study = study_of([first, second])
+    for terminal in (False, True):
+        out = io.StringIO()
+        view = SweepView(study, Console(file=out, force_terminal=terminal, width=120, color_system=None))
+        happen(view, first, 3, finished(first, 3))
+        happen(view, second, 2, Failed("lost", "killed", ""), Progress("encoder", "k", 2, 4, 50.0), time_s=100.0)
+        view.close()
+        said = out.getvalue()
+        assert "second 2 | failed (lost) | killed" in said
+        if terminal:
+            assert "first + second: 1/4 cells finished" in said and "sweeps: first 1/3, second 1/2" in said
+            (row,) = [line for line in said.splitlines() if "2/4" in line][-1:]
+            assert row.split()[:4] == ["second", "2", "cell", "2"]
+        else:
+            assert "first 3 | finished | done | test/dsc 0.500 | 1/4 cells finished, 3 waiting" in said
+            assert "second 2 | encoder | step 2/4" in said
 
 
 @pytest.mark.parametrize(

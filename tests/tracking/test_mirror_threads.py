@@ -137,6 +137,23 @@ def test_a_tracker_that_is_down_is_one_warning_and_nothing_else(store, cells, co
     )
 
 
+def test_mirrors_of_several_sweeps_take_turns(store, cells, copies, monkeypatch):
+    """They share a database file, and the environment that holds MLflow's patience."""
+    inside, most = [], []
+
+    def slow(*args, **kwargs):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+
+    monkeypatch.setattr(Copies, "copy_parent", slow)
+    mirrors = [open_mirror(store, cells) for _ in range(3)]
+    for mirror in mirrors:
+        mirror.close()
+    assert len(most) >= 6 and max(most) == 1
+
+
 def test_it_catches_up_when_the_tracker_comes_back(store, cells, copies):
     copies.down, warnings = True, []
     mirror = open_mirror(store, cells, warn=warnings.append)

@@ -11,12 +11,14 @@ from typing import Any
 import click
 
 from uscl.cli.options import sweep_options
+from uscl.errors import SpecError
 from uscl.records import STAGE_KINDS
 from uscl.report.footnotes import spans
 from uscl.spec.positions import one_line
 from uscl.spec.reader import load_sweep
 from uscl.spec.reference import settings_page, sweep_schema
 from uscl.sweep.plan import SweepPlan, link, plan_sweep, survey
+from uscl.sweep.study import distinct_cells, study_of
 
 _ID_DIGITS = 10
 _STAGES = ("encoder", "decoder", "finetune", "evaluate/val", "evaluate/test")
@@ -36,7 +38,10 @@ def check(
     sets: Sequence[str],
     store: Path,
 ) -> None:
-    """Check sweep files; print their cells, and what each would reuse."""
+    """Check sweep files; print their cells, and what each would reuse.
+
+    For several files also what they are together, as `uscl sweep` runs them.
+    """
     first_use: dict[str, tuple[SweepPlan, int]] = {}
     specs = [load_sweep(path, recipe=recipe, data=data, name=name, sets=sets) for path in files]
     plans = [plan_sweep(spec, store_root=store) for spec in specs]
@@ -46,6 +51,8 @@ def check(
         return
     for plan, cells in described:
         click.echo("\n".join(plan_lines(plan, cells)))
+    if len(plans) > 1:
+        click.echo("\n".join(study_lines(plans)))
 
 
 @click.command()
@@ -96,6 +103,21 @@ def plan_lines(plan: SweepPlan, cells: Sequence[Mapping[str, Any]]) -> list[str]
     ]
     lines = [f"{plan.identity}: {plan.spec.source}, dataset {plan.dataset_path}", *_aligned([head, *rows])]
     return [*lines, *_twins(plan), _labels(plan), _summary(cells)]
+
+
+def study_lines(plans: Sequence[SweepPlan]) -> list[str]:
+    """What several sweeps are together, the store aside: distinct cells and stages; and why they cannot run as one."""
+    cells = distinct_cells(plans)
+    outputs = {link(cell.planned.plan, ref): ref.kind for cell in cells for ref in cell.planned.plan.stages.values()}
+    kinds = Counter(outputs.values())
+    stages = ", ".join(f"{kinds[kind]} x {kind}" for kind in STAGE_KINDS if kinds[kind])
+    declared = sum(len(plan.cells) for plan in plans)
+    lines = [f"{len(plans)} sweeps, {declared} cells, {len(cells)} distinct; {stages}"]
+    try:
+        study_of(plans)
+    except SpecError as error:
+        lines.append(f"not to be run in one command: {error}")
+    return lines
 
 
 def _twins(plan: SweepPlan) -> list[str]:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,10 +22,12 @@ from uscl.store.stages import StageStore, new_attempt
 from uscl.store.sweeps import SweepFolder, find_cell
 from uscl.sweep.board import duration
 from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, work
-from uscl.sweep.plan import SweepPlan, plan_sweep, sharing
+from uscl.sweep.plan import SweepPlan, plan_sweep
 from uscl.sweep.preflight import check_store, have_data, local_gpus, place
-from uscl.sweep.runner import RunOptions, SweepOutcome, run_sweep, unfinished
+from uscl.sweep.runner import RunOptions, StudyOutcome, SweepOutcome, run_study, unfinished
+from uscl.sweep.sharing import sharing
 from uscl.sweep.signals import stop_requests
+from uscl.sweep.study import OneSweep, Study, study_of
 from uscl.sweep.view import SweepView
 
 
@@ -53,42 +55,49 @@ def sweep(
 ) -> int:
     """Run what is missing of sweep files; print their tables.
 
-    Ctrl-C once saves all progress and stops; the same command goes on. Files are run in order and share stages.
+    Ctrl-C once saves all progress and stops; the same command goes on. Several files run as one schedule: what they
+    share is trained once.
     """
     specs = [load_sweep(path, recipe=recipe, data=data, name=name, sets=sets) for path in files]
-    plans = [plan_sweep(spec, store_root=store, share=not no_share) for spec in specs]
+    study = study_of([plan_sweep(spec, store_root=store, share=not no_share) for spec in specs])
     options = RunOptions(workers=workers, address=address, require_gpu=require_gpu)
-    code = 0
-    for plan in plans:
-        outcome = _run(plan, options, mirrored=not no_mlflow)
-        code = max(code, outcome.exit_code)
-        if outcome.exit_code > 1:  # stopped by a signal
-            break
-    return code
+    return _run(study, options, mirrored=not no_mlflow)
 
 
-def _run(plan: SweepPlan, options: RunOptions, *, mirrored: bool) -> SweepOutcome:
+def _run(study: Study, options: RunOptions, *, mirrored: bool) -> int:
     console = Console(highlight=False)
-    for twin in plan.duplicates:
-        _say(console, f"cell {twin.number} ({twin.label}) is the same as cell {twin.same_as}: runs once")
-    missing = len(unfinished(plan))
-    if missing:
-        done = len(plan.cells) - missing
-        counted = f"{len(plan.cells)} cells, {done} finished, {missing} to run"
-        _say(console, f"{plan.identity}: {counted}; store {plan.store_root}")
-    with _view(plan, console, shown=missing > 0) as view:
-        outcome = run_sweep(plan, lambda: _sinks(plan, view, mirrored=mirrored), options=options, say=view.say)
+    missing = frozenset(unfinished(study))
+    _print_start(study, missing, console)
+    with _view(study, console, shown=bool(missing)) as view:
+        outcome = run_study(study, lambda: _sinks(study, view, mirrored=mirrored), options=options, say=view.say)
     if outcome.hard:
         sys.stdout.flush()
         os._exit(outcome.exit_code)  # Ray's threads would keep the process waiting
-    _print_end(plan, outcome, console, ran=missing > 0)
-    return outcome
+    _print_end(study, outcome, console, ran=bool(missing))
+    return outcome.exit_code
+
+
+def _print_start(study: Study, missing: Collection[str], console: Console) -> None:
+    """Which cells are one, and how many there are to run (`missing` are their keys)."""
+    several = len(study.plans) > 1
+    for plan in study.plans:
+        cells = study.cells_of(plan)
+        left = sum(cell.key in missing for cell in cells)
+        for twin in plan.duplicates:
+            where = f"{plan.identity}: " if several else ""
+            _say(console, f"{where}cell {twin.number} ({twin.label}) is the same as cell {twin.same_as}: runs once")
+        if left:
+            counted = f"{len(cells)} cells, {len(cells) - left} finished, {left} to run"
+            _say(console, f"{plan.identity}: {counted}; store {plan.store_root}")
+    if several and missing:
+        counted = f"{len(study.cells)} distinct cells, {len(missing)} to run"
+        _say(console, f"{len(study.plans)} sweeps as one schedule: {counted}")
 
 
 @contextmanager
-def _view(plan: SweepPlan, console: Console, *, shown: bool) -> Iterator[SweepView]:
+def _view(study: Study, console: Console, *, shown: bool) -> Iterator[SweepView]:
     """The view, with warnings of our own going through it."""
-    view = SweepView(plan, console, live=shown)
+    view = SweepView(study, console, live=shown)
     ours = logging.getLogger("uscl")
     ours.addHandler(view)
     try:
@@ -98,47 +107,77 @@ def _view(plan: SweepPlan, console: Console, *, shown: bool) -> Iterator[SweepVi
         ours.removeHandler(view)
 
 
-def _sinks(plan: SweepPlan, view: SweepView, *, mirrored: bool) -> list[Sink]:
-    if not mirrored:
-        return [view]
+def _sinks(study: Study, view: SweepView, *, mirrored: bool) -> list[Sink]:
+    mirrors = [OneSweep(study, plan, _mirror(plan, view)) for plan in study.plans] if mirrored else []
+    return [view, *mirrors]
+
+
+def _mirror(plan: SweepPlan, view: SweepView) -> Sink:
     from uscl.tracking.mirror import Mirror
 
     store, cells = StageStore(plan.store_root), [planned.plan for planned in plan.cells]
-    mirror = Mirror(
+    return Mirror(
         store, plan.identity, cells=cells, warn=view.say, table=lambda: table_files(store, cells, plan.spec.report)
     )
-    return [view, mirror]
 
 
-def _print_end(plan: SweepPlan, outcome: SweepOutcome, console: Console, *, ran: bool) -> None:
-    """The table, what sharing saved, and what is left to do."""
-    if outcome.finished:
+def _print_end(study: Study, outcome: StudyOutcome, console: Console, *, ran: bool) -> None:
+    """The tables, what sharing saved, and what is left to do."""
+    if len(study.plans) == 1:
+        _print_one(study.plans[0], outcome, console, ran=ran)
+        return
+    for plan, stands in zip(study.plans, outcome.sweeps, strict=True):
+        _say(console, f"{plan.identity}: {len(stands.finished)}/{len(plan.cells)} cells finished")
+        if stands.finished:
+            _print_table(plan, console)
+        _print_rest(plan, stands, console)
+    _print_saved(study, console)
+    if not ran:
+        cells = f"{len(study.plans)} sweeps: all {len(study.cells)} distinct cells"
+        _say(console, f"{cells} are finished; nothing to do")
+        return
+    of_sweep = {plan.identity: stands.finished for plan, stands in zip(study.plans, outcome.sweeps, strict=True)}
+    finished = sum(any(plan.cell in of_sweep[sweep] for sweep, plan in c.declared.items()) for c in study.cells)
+    counted = f"{finished}/{len(study.cells)} distinct cells finished"
+    _say(console, f"{len(study.plans)} sweeps: {counted}; {_trained(outcome)}")
+
+
+def _print_one(plan: SweepPlan, outcome: StudyOutcome, console: Console, *, ran: bool) -> None:
+    (stands,) = outcome.sweeps
+    if stands.finished:
         _print_table(plan, console)
-    saved = sharing(plan)
-    if saved.saved_runs:
-        _say(console, f"sharing saved {saved.saved_runs} stage runs, {duration(saved.saved_seconds)} of training")
+    _print_saved(study_of([plan]), console)
     if not ran:
         _say(console, f"{plan.identity}: all {len(plan.cells)} cells are finished; nothing to do")
         return
+    _say(console, f"{plan.identity}: {len(stands.finished)}/{len(plan.cells)} cells finished; {_trained(outcome)}")
+    _print_rest(plan, stands, console)
+
+
+def _print_saved(study: Study, console: Console) -> None:
+    saved = sharing(*study.plans)
+    if saved.saved_runs:
+        _say(console, f"sharing saved {saved.saved_runs} stage runs, {duration(saved.saved_seconds)} of training")
+
+
+def _trained(outcome: StudyOutcome) -> str:
     trained = ", ".join(f"{count} {kind}" for kind, count in outcome.trained.items()) or "no stage"
-    counted = f"{len(outcome.finished)}/{len(plan.cells)} cells finished"
-    _say(console, f"{plan.identity}: {counted}; trained {trained} in {duration(outcome.seconds)}")
-    _print_rest(plan, outcome, console)
+    return f"trained {trained} in {duration(outcome.seconds)}"
 
 
-def _print_rest(plan: SweepPlan, outcome: SweepOutcome, console: Console) -> None:
+def _print_rest(plan: SweepPlan, stands: SweepOutcome, console: Console) -> None:
     """The cells that are not finished, and why."""
     numbers = {planned.plan.cell: planned.plan.number for planned in plan.cells}
-    for cell, failed in outcome.failed.items():
+    for cell, failed in stands.failed.items():
         first = failed.message.splitlines()[0][:200] if failed.message else ""
         where = f"uscl logs {plan.identity} {numbers[cell]}"
         _say(console, f"cell {numbers[cell]} failed ({failed.failure}): {first}; {where}")
-    others = [str(numbers[cell]) for cell in outcome.held if cell not in outcome.failed]
+    others = [str(numbers[cell]) for cell in stands.held if cell not in stands.failed]
     if others:
         _say(console, f"held back, because a stage they need failed: cells {', '.join(others)}")
-    if outcome.left:
-        saved = f", {len(outcome.saved)} of them with saved progress" if outcome.saved else ""
-        _say(console, f"{len(outcome.left)} cells are left{saved}; the same command goes on")
+    if stands.left:
+        saved = f", {len(stands.saved)} of them with saved progress" if stands.saved else ""
+        _say(console, f"{len(stands.left)} cells are left{saved}; the same command goes on")
 
 
 def _say(console: Console, line: str) -> None:

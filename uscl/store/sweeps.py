@@ -47,11 +47,8 @@ class SweepFolder:
         """The folder; it need not be there yet."""
         return self._files.root
 
-    def write_sweep(self, document: Mapping[str, Any]) -> None:
-        """Keep the resolved sweep as sweep.yaml; plain values only.
-
-        StoreError where the folder belongs to a sweep with another `recipe` or `dataset_fingerprint`.
-        """
+    def require_same(self, document: Mapping[str, Any]) -> None:
+        """StoreError where the folder belongs to a sweep with another `recipe` or `dataset_fingerprint`."""
         stored = self.read_sweep() or {}
         for name in _ABOUT:
             if name in stored and name in document and stored[name] != document[name]:
@@ -59,6 +56,10 @@ class SweepFolder:
                     f"{self.path}: holds a sweep with {name} {stored[name]!r}, this one has {document[name]!r}; "
                     f"give this one another name with --name"
                 )
+
+    def write_sweep(self, document: Mapping[str, Any]) -> None:
+        """Keep the resolved sweep as sweep.yaml; plain values only. StoreError as `require_same`."""
+        self.require_same(document)
         text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)
         self._files.write("sweep.yaml", text.encode())
 
@@ -133,6 +134,21 @@ class SweepFolder:
     def acquire_lease(self) -> Lease:
         """The right to drive this sweep. LeaseHeld where another driver has it; free again after kill -9."""
         return acquire_lease(self._files.path("lease.json"), sweep=self.identity)
+
+
+def shared_log(folders: Sequence[SweepFolder], cell: str, attempt: str) -> Path:
+    """Where an attempt at a cell of one or more sweeps logs: the first one's `log_path`.
+
+    The others get the same file under a second name (a hard link); where that cannot be, it is logged.
+    """
+    first, *others = (folder.log_path(cell, attempt) for folder in folders)
+    try:
+        for other in others:
+            first.touch()
+            os.link(first, other)
+    except OSError as error:
+        log.warning("%s: cannot be linked (%s); the log is there only", first, error.strerror)
+    return first
 
 
 def list_sweeps(root: str | Path) -> tuple[SweepFolder, ...]:

@@ -18,15 +18,17 @@ from uscl.records import (
     StageReused,
     SweepEvent,
 )
-from uscl.sweep.plan import PlannedCell, Survey, link, outlook
+from uscl.sweep.plan import Survey, link, outlook
+from uscl.sweep.study import StudyCell
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
     """A live trial's last word."""
 
-    number: int
-    label: str
+    cell: StudyCell
+    position: int
+    """Of the cell in the study."""
     node: str
     stage: str
     """The stage it is at: `decoder`, `evaluate val`."""
@@ -51,14 +53,16 @@ class StageTally:
 class Board:
     """Fed with events, it knows how the sweep stands."""
 
-    def __init__(self, cells: Sequence[PlannedCell], found: Survey) -> None:
+    def __init__(self, cells: Sequence[StudyCell], found: Survey) -> None:
         """`found`: what the store held at the start."""
         self.running: dict[str, Running] = {}
         self.failed: dict[str, Failed] = {}
-        self.finished = {p.plan.cell for p in cells if outlook(p.plan, found).finished}
-        self._cells = {planned.plan.cell: planned.plan for planned in cells}
+        self.finished = {c.key for c in cells if outlook(c.planned.plan, found).finished}
+        self._cells = {cell.key: cell for cell in cells}
+        self._position = {cell.key: position for position, cell in enumerate(cells)}
         self._done = set(found.present)
-        self._needs = {p.plan.cell: {link(p.plan, ref): ref.kind for ref in p.plan.stages.values()} for p in cells}
+        plans = {cell.key: cell.planned.plan for cell in cells}
+        self._needs = {key: {link(plan, ref): ref.kind for ref in plan.stages.values()} for key, plan in plans.items()}
         self._seconds: dict[str, list[float]] = {}
         self._started_s: float | None = None
         self._most_running = 1
@@ -66,7 +70,8 @@ class Board:
     def on_event(self, happened: SweepEvent) -> None:
         """Take in an event."""
         self._started_s = happened.time_s if self._started_s is None else self._started_s
-        plan, event = self._cells[happened.cell], happened.event
+        cell, event = self._cells[happened.cell], happened.event
+        plan = cell.planned.plan
         if isinstance(event, (CellFinished, Drained, Failed)):
             self._end(happened.cell, event)
             return
@@ -77,7 +82,7 @@ class Board:
         )
         stage = plan.stage_names.get(event.key, event.kind).replace("/", " ")
         self.running[happened.cell] = Running(
-            plan.number, plan.label, happened.node, stage, step, steps, speed, loss, happened.time_s
+            cell, self._position[cell.key], happened.node, stage, step, steps, speed, loss, happened.time_s
         )
         self._most_running = max(self._most_running, len(self.running))
         if isinstance(event, (StagePublished, StageReused)):
@@ -100,6 +105,11 @@ class Board:
         failed = len(set(self.failed) - set(self.running) - self.finished)
         waiting = len(self._cells) - len(self.finished) - len(self.running) - failed
         return {"finished": len(self.finished), "running": len(self.running), "waiting": waiting, "failed": failed}
+
+    def finished_of(self, sweep: str) -> tuple[int, int]:
+        """Of the cells that one sweep declares: finished ones, and all."""
+        own = {key for key, cell in self._cells.items() if sweep in cell.declared}
+        return len(own & self.finished), len(own)
 
     def tallies(self) -> tuple[StageTally, ...]:
         """Stage outputs by kind, in the order of a chain."""

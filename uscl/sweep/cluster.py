@@ -12,9 +12,9 @@ from typing import Any
 from uscl.errors import ClusterError
 from uscl.spec.sweep import ResourcesSpec
 from uscl.sweep.address import reachable_address
-from uscl.sweep.plan import SweepPlan
 from uscl.sweep.preflight import Placement, check_nodes, local_gpus, place, place_on_cluster
 from uscl.sweep.signals import StopRequests, shielded
+from uscl.sweep.study import Study
 
 OBJECT_STORE_BYTES = 100 * 1024**2
 """Ray's shared memory: trials exchange a line of JSON, so its default (30 % of the machine) would be waste."""
@@ -41,7 +41,7 @@ def find_site(resources: ResourcesSpec, *, address: str | None, workers: int | N
 
 @contextmanager
 def running_ray(
-    plan: SweepPlan, site: Site, *, workers: int | None, requests: StopRequests, say: Callable[[str], None]
+    study: Study, site: Site, *, workers: int | None, requests: StopRequests, say: Callable[[str], None]
 ) -> Iterator[Placement]:
     """A Ray of our own, or a connection to a cluster, checked; shut down at the end.
 
@@ -61,8 +61,8 @@ def running_ray(
             else:
                 _connect(ray, str(site.address))
         if placement is None or placement.device == "cuda":
-            placement = placement or place_on_cluster(plan.spec.resources, ray, workers=workers)
-            check_nodes(ray, store_root=plan.store_root, dataset_path=plan.dataset_path)
+            placement = placement or place_on_cluster(study.resources, ray, workers=workers)
+            check_nodes(ray, store_root=study.store_root, dataset_paths=[plan.dataset_path for plan in study.datasets])
         say(f"trials at once: {placement.workers}, on {'GPUs' if placement.device == 'cuda' else 'the CPU'}")
         yield placement
     finally:

@@ -1,7 +1,7 @@
 """The driver's side of a running sweep: hands out orders, keeps the books, tells the sinks. Knows no Ray.
 
-Everything that happens to a cell passes through here, from one thread at a time: into the queue, into events.jsonl,
-and to the sinks. Nothing here raises for a sink's or the history's sake.
+Everything that happens to a cell passes through here, from one thread at a time: into the queue, into events.jsonl of
+each sweep that declares it, and to the sinks. Nothing here raises for a sink's or the history's sake.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ from uscl.records import (
     event_to_json,
 )
 from uscl.store.stages import new_attempt
-from uscl.store.sweeps import SweepFolder
+from uscl.store.sweeps import shared_log
+from uscl.sweep.folders import folder_of
 from uscl.sweep.order import TrialOrder
-from uscl.sweep.plan import PlannedCell, SweepPlan, cell_store, link
+from uscl.sweep.plan import PlannedCell, cell_store, link
 from uscl.sweep.queue import CellQueue, CellState, Turn
+from uscl.sweep.study import Study, StudyCell
 
 LOG_TAIL_LINES = 20
 """Lines of an attempt's log that go into events.jsonl with its failure."""
@@ -55,21 +57,20 @@ class Terms:
 
 @dataclass(slots=True)
 class _Attempt:
-    cell: PlannedCell
+    cell: StudyCell
     name: str
     log_path: Path
     node: str = ""
 
 
 class Dispatch:
-    """Books of one start of a sweep."""
+    """Books of one start. Cells go by their key in the study."""
 
     def __init__(
         self,
-        plan: SweepPlan,
+        study: Study,
         queue: CellQueue,
         *,
-        folder: SweepFolder,
         sinks: Sequence[Sink],
         terms: Terms,
         clock: Callable[[], float] = time.time,
@@ -83,9 +84,9 @@ class Dispatch:
         """The first bug of our own in a hook: the sweep drained because of it."""
         self.stopping = threading.Event()
         """Set where the sweep has to end for a reason of its own; the main thread looks at it."""
-        self._plan = plan
+        self._study = study
         self._queue = queue
-        self._folder = folder
+        self._folders = {plan.identity: folder_of(plan) for plan in study.plans}
         self._sinks = tuple(sinks)
         self._terms = terms
         self._clock = clock
@@ -101,10 +102,11 @@ class Dispatch:
             taken = self._queue.take(trial)
             if isinstance(taken, Turn):
                 return taken
-            planned = self._plan.cell(taken)
-            name = new_attempt()
-            self._attempts[trial] = _Attempt(planned, name, self._folder.log_path(taken, name))
-            return self._order(planned, self._attempts[trial])
+            cell, name = self._study.cell(taken), new_attempt()
+            folders = [self._folders[sweep] for sweep in cell.declared]
+            attempt = _Attempt(cell, name, shared_log(folders, cell.planned.plan.cell, name))
+            self._attempts[trial] = attempt
+            return self._order(cell, attempt)
 
     def event(self, trial: str, event: TrialEvent, *, node: str) -> None:
         """Something happened in a trial; news of a trial that is over are dropped."""
@@ -138,7 +140,7 @@ class Dispatch:
     # ---- books
 
     def _book(self, trial: str, attempt: _Attempt, event: TrialEvent) -> None:
-        cell = attempt.cell.plan.cell
+        cell = attempt.cell.key
         diverged: tuple[str, ...] = ()
         if isinstance(event, (StagePublished, StageReused)):
             diverged = self._stage_is_there(attempt.cell, event)
@@ -147,33 +149,33 @@ class Dispatch:
             self._tell_diverged(other, attempt)
         if isinstance(event, Failed):
             self.failures[cell] = event
-            self._queue.end(trial, failure=event.failure, absent=self._absent(attempt.cell))
+            self._queue.end(trial, failure=event.failure, absent=self._absent(attempt.cell.planned))
         elif isinstance(event, (CellFinished, Drained)):
             self._end(trial, attempt, event)
 
-    def _stage_is_there(self, planned: PlannedCell, event: StagePublished | StageReused) -> tuple[str, ...]:
+    def _stage_is_there(self, cell: StudyCell, event: StagePublished | StageReused) -> tuple[str, ...]:
         diverged = isinstance(event, StagePublished) and event.outcome is Outcome.DIVERGED
         if isinstance(event, StagePublished):
             self.trained[event.kind] += 1
-        waiting = self._queue.published(link(planned.plan, StageRef(event.kind, event.key)), diverged=diverged)
-        return tuple(cell for cell in waiting if cell != planned.plan.cell)
+        waiting = self._queue.published(link(cell.planned.plan, StageRef(event.kind, event.key)), diverged=diverged)
+        return tuple(other for other in waiting if other != cell.key)
 
     def _end(self, trial: str, attempt: _Attempt, event: CellFinished | Drained) -> None:
-        cell = attempt.cell.plan.cell
+        cell, plan = attempt.cell.key, attempt.cell.planned.plan
         if isinstance(event, Drained):
             self.drained.add(cell)
         else:
             self.failures.pop(cell, None)
             ended = event.result.outcome is Outcome.DIVERGED
             # by the trial's word, also where the news of a stage was lost on the way; an encoder need not be there
-            for ref in attempt.cell.plan.stages.values():
+            for ref in plan.stages.values():
                 if ref.kind in ("finetune", "evaluate") and not (ended and ref.kind == "evaluate"):
-                    self._queue.published(link(attempt.cell.plan, ref), diverged=ended)
+                    self._queue.published(link(plan, ref), diverged=ended)
         self._queue.end(trial)
 
     def _absent(self, planned: PlannedCell) -> list[str]:
         """Links thought present that the store has no longer: torn ones, moved away."""
-        store = cell_store(self._plan.store_root, planned.plan)
+        store = cell_store(self._study.store_root, planned.plan)
         believed = self._queue.present
         refs = {link(planned.plan, ref): ref for ref in planned.plan.stages.values()}
         try:
@@ -181,15 +183,15 @@ class Dispatch:
         except StoreError:
             return []
 
-    def _order(self, planned: PlannedCell, attempt: _Attempt) -> TrialOrder:
-        plan, resources, present = planned.plan, self._plan.spec.resources, self._queue.present
+    def _order(self, cell: StudyCell, attempt: _Attempt) -> TrialOrder:
+        plan, resources, present = cell.planned.plan, self._study.resources, self._queue.present
         return TrialOrder(
             number=plan.number,
             cell=plan.cell,
-            spec=planned.spec.model_dump(mode="json"),
-            store_root=str(self._plan.store_root),
+            spec=cell.planned.spec.model_dump(mode="json"),
+            store_root=str(self._study.store_root),
             namespace=plan.namespace,
-            dataset_path=str(self._plan.dataset_path),
+            dataset_path=str(cell.dataset_path),
             attempt=attempt.name,
             present=tuple(ref.key for ref in plan.stages.values() if link(plan, ref) in present),
             log_path=str(attempt.log_path),
@@ -201,33 +203,36 @@ class Dispatch:
             run_trial=self._terms.run_trial,
             gpus=resources.gpus_per_trial,
             names=plan.stage_names,
+            series=cell.series,
+            also=cell.also,
         )
 
     # ---- history and sinks
 
     def _tell_diverged(self, cell: str, attempt: _Attempt) -> None:
-        result = CellResult(cell, Outcome.DIVERGED, {}, ())
+        result = CellResult(self._study.cell(cell).planned.plan.cell, Outcome.DIVERGED, {}, ())
         self._send(SweepEvent(self._clock(), cell, attempt.name, attempt.node, CellFinished(result)))
 
     def _tell(self, attempt: _Attempt, event: TrialEvent) -> None:
         tail = _tail(attempt.log_path) if isinstance(event, Failed) else None
-        happened = SweepEvent(self._clock(), attempt.cell.plan.cell, attempt.name, attempt.node, event)
+        happened = SweepEvent(self._clock(), attempt.cell.key, attempt.name, attempt.node, event)
         self._send(happened, log_tail=tail)
 
     def _send(self, happened: SweepEvent, *, log_tail: list[str] | None = None) -> None:
         if not isinstance(happened.event, Progress):
-            self._keep(event_record(happened) | ({"log_tail": log_tail} if log_tail is not None else {}))
+            self._keep(happened, {"log_tail": log_tail} if log_tail is not None else {})
         for sink in self._sinks:
             try:
                 sink.on_event(happened)
             except Exception:
                 self._warn_once(f"{type(sink).__name__} failed; the sweep goes on")
 
-    def _keep(self, record: dict[str, Any]) -> None:
-        try:
-            self._folder.append_event(record)
-        except StoreError as error:
-            self._warn_once(f"events.jsonl: {error}; results are not affected")
+    def _keep(self, happened: SweepEvent, more: dict[str, Any]) -> None:
+        for sweep, plan in self._study.cell(happened.cell).declared.items():
+            try:
+                self._folders[sweep].append_event(event_record(replace(happened, cell=plan.cell)) | more)
+            except StoreError as error:
+                self._warn_once(f"events.jsonl: {error}; results are not affected")
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
@@ -236,9 +241,9 @@ class Dispatch:
 
     # ---- at the end
 
-    def cells_in(self, state: CellState) -> tuple[PlannedCell, ...]:
-        """Cells of the plan that stand there."""
-        return tuple(planned for planned in self._plan.cells if self._queue.state(planned.plan.cell) is state)
+    def cells_in(self, state: CellState) -> tuple[StudyCell, ...]:
+        """Cells of the study that stand there."""
+        return tuple(cell for cell in self._study.cells if self._queue.state(cell.key) is state)
 
 
 def event_record(happened: SweepEvent) -> dict[str, Any]:

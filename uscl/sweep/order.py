@@ -51,6 +51,7 @@ class TrialOrder:
     """All that an attempt needs to know; plain values, so that it travels as JSON."""
 
     number: int
+    """Of the cell in its sweep."""
     cell: str
     spec: dict[str, Any]
     """TrialSpec as JSON."""
@@ -73,6 +74,10 @@ class TrialOrder:
     """Share of a GPU; below 1 it bounds the attempt's memory on it, which Ray does not."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Stage key -> its name in the cell (`evaluate/val`), for the log."""
+    series: str = "trial"
+    """What the log calls its number by; the sweep's name where several run as one."""
+    also: str = ""
+    """What other sweeps call the cell, for the log's first line: `speckle 3`."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is its inverse."""
@@ -88,7 +93,7 @@ def work(order: TrialOrder) -> Iterator[TrialEvent]:
     """The events of one attempt; the last is CellFinished, Drained or Failed. An exception becomes Failed."""
     with _log(order) as write:
         for event in _guarded(order):
-            for line in log_lines(event, number=order.number, names=order.names):
+            for line in log_lines(event, number=order.number, names=order.names, series=order.series):
                 write(line)
             yield event
             if isinstance(event, LAST_EVENTS):
@@ -178,7 +183,8 @@ def _log(order: TrialOrder) -> Iterator[Callable[[str], None]]:
         handler.setFormatter(logging.Formatter("%(asctime)s | %(levelname)s | %(message)s", "%H:%M:%S"))
         logging.getLogger("uscl").addHandler(handler)
         try:
-            stream.write(f"trial {order.number} | cell {order.cell[:10]} | attempt {order.attempt} | {node_name()}\n")
+            title = f"{order.series} {order.number}" + (f" = {order.also}" if order.also else "")
+            stream.write(f"{title} | cell {order.cell[:10]} | attempt {order.attempt} | {node_name()}\n")
             yield lambda line: _write(stream, line)
         finally:
             logging.getLogger("uscl").removeHandler(handler)
@@ -188,16 +194,19 @@ def _write(stream: TextIO, line: str) -> None:
     stream.write(f"{time.strftime('%H:%M:%S')} | {line}\n")
 
 
-def log_lines(event: TrialEvent, *, number: int, names: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+def log_lines(
+    event: TrialEvent, *, number: int, names: Mapping[str, str] = MappingProxyType({}), series: str = "trial"
+) -> list[str]:
     """An event as lines of a log: `trial 17 | decoder | step 300/1000 | loss 2.41 (chance 2.40) | 2120 frames/s`.
 
     `names`: stage key -> name, which tells the two evaluations apart; without it a stage is called by its kind.
+    `series`: what the number counts in, where several sweeps run as one (`temporal 17 | ...`).
     """
     if isinstance(event, Failed):
         traced = event.traceback.rstrip().splitlines()
-        return [*traced, f"trial {number} | failed ({event.failure}) | {event.message}"]
+        return [*traced, f"{series} {number} | failed ({event.failure}) | {event.message}"]
     name = "" if isinstance(event, CellFinished) else names.get(event.key, event.kind).replace("/", " ")
-    return [f"trial {number} | {_said(event, name)}"]
+    return [f"{series} {number} | {_said(event, name)}"]
 
 
 def resumes(event: TrialEvent) -> bool:

@@ -7,7 +7,7 @@ or a GPU is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -301,33 +301,3 @@ def queue_cells(cells: Sequence[PlannedCell]) -> list[QueueCell]:
         evaluated = tuple(value for name, value in links.items() if name.startswith("evaluate"))
         queued.append(QueueCell(plan.cell, block, trained, evaluated))
     return queued
-
-
-@dataclass(frozen=True, slots=True)
-class Sharing:
-    """What one trained output serving several cells has saved."""
-
-    distinct: Mapping[str, int]
-    """Stage kind -> distinct outputs of the sweep in the store."""
-    saved_runs: int
-    saved_seconds: float
-
-
-def sharing(plan: SweepPlan) -> Sharing:
-    """Stage runs and seconds that the finished cells did not have to spend: seconds x (uses - 1), over all stages."""
-    uses: dict[str, list[tuple[CellPlan, StageRef]]] = {}
-    found = survey(plan.cells, plan.store_root)
-    for planned in (cell for cell in plan.cells if outlook(cell.plan, found).finished):
-        for ref in planned.plan.stages.values():
-            uses.setdefault(link(planned.plan, ref), []).append((planned.plan, ref))
-    distinct: dict[str, int] = {}
-    saved_runs, saved_seconds = 0, 0.0
-    for users in uses.values():
-        cell, ref = users[0]
-        manifest = cell_store(plan.store_root, cell).manifest(ref)
-        if manifest is None:
-            continue
-        distinct[ref.kind] = distinct.get(ref.kind, 0) + 1
-        saved_runs += len(users) - 1
-        saved_seconds += float(manifest.provenance.get("seconds", 0.0)) * (len(users) - 1)
-    return Sharing(distinct, saved_runs, saved_seconds)

@@ -9,7 +9,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,8 +130,8 @@ def place_on_cluster(resources: ResourcesSpec, ray: Any, *, workers: int | None)
     return Placement("cuda" if per_trial else "cpu", per_trial, resources.cpus_per_trial, slots, False)
 
 
-def check_nodes(ray: Any, *, store_root: Path, dataset_path: Path) -> None:
-    """Every node sees the store and the dataset, has our versions, and runs a kernel on its GPUs.
+def check_nodes(ray: Any, *, store_root: Path, dataset_paths: Sequence[Path]) -> None:
+    """Every node sees the store and the datasets, has our versions, and runs a kernel on its GPUs.
 
     ClusterError names the node and what is wrong there.
     """
@@ -139,23 +139,23 @@ def check_nodes(ray: Any, *, store_root: Path, dataset_path: Path) -> None:
     files.write(name, name.encode())
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        probes = [_start_probe(ray, node, files.path(name), dataset_path) for node in nodes]
+        probes = [_start_probe(ray, node, files.path(name), dataset_paths) for node in nodes]
         here = versions()
         for node, probe in zip(nodes, probes, strict=True):
             found = _result(ray, probe, node["NodeManagerHostname"])
-            _judge(found, here, store_root=store_root, dataset_path=dataset_path)
+            _judge(found, here, store_root=store_root)
     finally:
         files.delete(name)
 
 
-def _start_probe(ray: Any, node: dict[str, Any], nonce: Path, dataset_path: Path) -> Any:
+def _start_probe(ray: Any, node: dict[str, Any], nonce: Path, dataset_paths: Sequence[Path]) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
     # a GPU of its own, so that Ray shows the task one; the trials have not started yet
     gpus = 1 if node["Resources"].get("GPU", 0) >= 1 else 0
     remote = ray.remote(num_cpus=0, num_gpus=gpus, scheduling_strategy=where, max_retries=0, max_calls=1)(probe_node)
-    return remote.remote(str(nonce), str(dataset_path), gpus > 0)
+    return remote.remote(str(nonce), [str(path) for path in dataset_paths], gpus > 0)
 
 
 def _result(ray: Any, probe: Any, host: str) -> dict[str, Any]:
@@ -166,12 +166,12 @@ def _result(ray: Any, probe: Any, host: str) -> dict[str, Any]:
     return found
 
 
-def _judge(found: dict[str, Any], here: dict[str, str], *, store_root: Path, dataset_path: Path) -> None:
+def _judge(found: dict[str, Any], here: dict[str, str], *, store_root: Path) -> None:
     host = found["host"]
     if not found["store"]:
         raise ClusterError(f"node {host}: cannot see what the driver wrote to {store_root}; every node must mount it")
-    if not found["dataset"]:
-        raise ClusterError(f"node {host}: no dataset at {dataset_path}; every node must see the same folder")
+    if found["no_dataset"]:
+        raise ClusterError(f"node {host}: no dataset at {found['no_dataset'][0]}; every node must see the same folder")
     for name, version in here.items():
         if found["versions"].get(name) != version:
             other = found["versions"].get(name, "none")
@@ -182,7 +182,7 @@ def _judge(found: dict[str, Any], here: dict[str, str], *, store_root: Path, dat
         )
 
 
-def probe_node(nonce: str, dataset_path: str, gpu: bool) -> dict[str, Any]:
+def probe_node(nonce: str, dataset_paths: Sequence[str], gpu: bool) -> dict[str, Any]:
     """What a node sees; runs there."""
     import socket
 
@@ -192,7 +192,7 @@ def probe_node(nonce: str, dataset_path: str, gpu: bool) -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "store": Path(nonce).exists(),
-        "dataset": (Path(dataset_path) / "dataset.json").exists(),
+        "no_dataset": [path for path in dataset_paths if not (Path(path) / "dataset.json").exists()],
         "versions": versions(),
         "kernel": _kernel_error() if gpu else "",
     }

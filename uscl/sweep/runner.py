@@ -1,4 +1,4 @@
-"""run_sweep: one fresh Ray Tuner over the cells that are left, with its lease, its signals and its books.
+"""run_study: one fresh Ray Tuner over the cells that are left, with its leases, its signals and its books.
 
 `Tuner.fit` runs in a thread; the main thread owns the signals. Nothing of Ray's own state is kept: claims live in
 the queue, results in the store, and a killed driver starts again from there. Importing this imports no Ray.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import shutil
 import tempfile
 import threading
@@ -19,17 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uscl.errors import ClusterError, StoreError
+from uscl.errors import ClusterError
 from uscl.records import Failed, Sink
-from uscl.store.strict_json import decode_json, encode_json
-from uscl.store.sweeps import SweepFolder
 from uscl.sweep.cluster import find_site, running_ray
 from uscl.sweep.dispatch import Dispatch, Terms
-from uscl.sweep.order import DRAINING, RUN_TRIAL, RUNNING
-from uscl.sweep.plan import SweepPlan, queue_cells, survey
+from uscl.sweep.folders import knows, leased, session, write_plans
+from uscl.sweep.order import DRAINING, RUN_TRIAL
+from uscl.sweep.plan import SweepPlan
 from uscl.sweep.preflight import Placement, check_store, have_data
-from uscl.sweep.queue import CellQueue, CellState
+from uscl.sweep.queue import CellState
 from uscl.sweep.signals import StopRequests, stop_requests
+from uscl.sweep.study import Study, queue_of
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class SweepOutcome:
-    """How a start of a sweep ended."""
+    """How a sweep stands after a start; cells by id, in the sweep's order."""
 
     finished: tuple[str, ...]
     """Cells that are finished now, earlier ones included."""
@@ -50,6 +49,14 @@ class SweepOutcome:
     """Cells that a drain has left for the next start."""
     saved: tuple[str, ...] = ()
     """Those of `left` that were stopped under way, with their progress in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOutcome:
+    """How a start ended."""
+
+    sweeps: tuple[SweepOutcome, ...]
+    """Of each sweep, in the order of the study; a cell that two declare counts in both."""
     trained: Mapping[str, int] = field(default_factory=dict)
     """Stage kind -> stages trained by this start."""
     seconds: float = 0.0
@@ -61,7 +68,7 @@ class SweepOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How to run a sweep; nothing here changes a result."""
+    """How to run; nothing here changes a result."""
 
     workers: int | None = None
     address: str | None = None
@@ -70,50 +77,52 @@ class RunOptions:
     run_trial: str = RUN_TRIAL
 
 
-def run_sweep(
-    plan: SweepPlan, open_sinks: Callable[[], Sequence[Sink]], *, options: RunOptions = RunOptions(), say: Say = print
-) -> SweepOutcome:
-    """Run what is missing of a plan; `say` gets the few lines a user should read.
+def run_study(
+    study: Study, open_sinks: Callable[[], Sequence[Sink]], *, options: RunOptions = RunOptions(), say: Say = print
+) -> StudyOutcome:
+    """Run what is missing of a study, as one schedule; `say` gets the few lines a user should read.
 
-    `open_sinks` is called once the lease is held and the sweep's folder is written; each sink gets every event and is
-    closed at the end. LeaseHeld where another driver runs this sweep; StoreError, DataError or ClusterError where it
-    cannot start, before anything is made where the machine or the address is at fault. With nothing to do, and
-    nothing to tell, it returns at once.
+    `open_sinks` is called once the leases are held and the sweeps' folders are written; each sink gets every event,
+    with the cell's key in the study (`OneSweep` narrows that to one sweep), and is closed at the end. LeaseHeld where
+    another driver runs one of the sweeps; StoreError, DataError or ClusterError where the study cannot start, before
+    anything is made where the machine or the address is at fault. With nothing to do, and nothing to tell, it returns
+    at once.
     """
     started = time.monotonic()
-    folder = SweepFolder(plan.store_root, plan.identity)
-    idle = not unfinished(plan)
-    if idle and not _sessions(folder) and _is_known(plan, folder):
-        return _nothing_done(plan)
+    idle = not unfinished(study)
+    if idle and all(knows(plan) for plan in study.plans):
+        return _nothing_done(study)
     site = None
     if not idle:
         site = find_site(
-            plan.spec.resources, address=options.address, workers=options.workers, require_gpu=options.require_gpu
+            study.resources, address=options.address, workers=options.workers, require_gpu=options.require_gpu
         )
-    check_store(plan.store_root)
-    with folder.acquire_lease(), stop_requests() as requests, _session(folder, requests) as session:
-        _write_plan(plan, folder, say)
+    check_store(study.store_root)
+    with leased(study), stop_requests() as requests, session(study, requests) as session_path:
+        write_plans(study, say)
         if site is None:  # a killed driver, or sweeps that share its stages, left nothing to train: only the sinks hear
             with _open(open_sinks, requests):
-                return _nothing_done(plan)
-        have_data(plan, say)
+                return _nothing_done(study)
+        for plan in study.datasets:
+            have_data(plan, say)
         with (
-            running_ray(plan, site, workers=options.workers, requests=requests, say=say) as placement,
+            running_ray(study, site, workers=options.workers, requests=requests, say=say) as placement,
             _open(open_sinks, requests) as sinks,
         ):
             requests.install()
-            terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session)
-            dispatch = _dispatch(plan, folder, sinks=sinks, terms=terms, slots=placement.workers)
-            _fit(dispatch, placement, session=session, requests=requests, say=say)
+            terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path)
+            dispatch = Dispatch(study, queue_of(study, slots=placement.workers), sinks=sinks, terms=terms)
+            _fit(dispatch, placement, session_path=session_path, requests=requests, say=say)
         if requests.hard:
             say("stopped at once; what is in the store stays, run again to go on")
         elif dispatch.error is not None:
             raise dispatch.error
-        return _outcome(dispatch, requests, seconds=time.monotonic() - started)
+        return _outcome(study, dispatch, requests, seconds=time.monotonic() - started)
 
 
-def _nothing_done(plan: SweepPlan) -> SweepOutcome:
-    return SweepOutcome(tuple(planned.plan.cell for planned in plan.cells), {}, (), ())
+def _nothing_done(study: Study) -> StudyOutcome:
+    finished = (tuple(planned.plan.cell for planned in plan.cells) for plan in study.plans)
+    return StudyOutcome(tuple(SweepOutcome(cells, {}, (), ()) for cells in finished))
 
 
 @contextmanager
@@ -123,11 +132,11 @@ def _open(open_sinks: Callable[[], Sequence[Sink]], requests: StopRequests) -> I
     try:
         yield sinks
     finally:
-        for sink in sinks:
-            closing = threading.Thread(target=_close, args=(sink,), daemon=True)
-            closing.start()
-            while closing.is_alive() and not requests.hard:
-                closing.join(0.05)
+        closing = [threading.Thread(target=_close, args=(sink,), daemon=True) for sink in sinks]
+        for thread in closing:
+            thread.start()
+        while any(thread.is_alive() for thread in closing) and not requests.hard:
+            time.sleep(0.02)
 
 
 def _close(sink: Sink) -> None:
@@ -137,93 +146,46 @@ def _close(sink: Sink) -> None:
         log.warning("%s could not close: %s", type(sink).__name__, error)
 
 
-def unfinished(plan: SweepPlan) -> tuple[str, ...]:
-    """Cells that the store does not hold yet."""
-    found = survey(plan.cells, plan.store_root)
-    queue = CellQueue(queue_cells(plan.cells), present=found.present, diverged=found.diverged)
-    return tuple(p.plan.cell for p in plan.cells if queue.state(p.plan.cell) is not CellState.FINISHED)
+def unfinished(study: Study) -> tuple[str, ...]:
+    """Keys of the cells that the store does not hold yet."""
+    queue = queue_of(study)
+    return tuple(cell.key for cell in study.cells if queue.state(cell.key) is not CellState.FINISHED)
 
 
-@contextmanager
-def _session(folder: SweepFolder, requests: StopRequests) -> Iterator[Path]:
-    """The file through which trials hear that the sweep drains. One left behind tells of a driver that was killed."""
-    for stale in _sessions(folder):
-        stale.unlink(missing_ok=True)
-    for stale in folder.path.glob("tune-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    session = folder.path / f"session-{secrets.token_hex(8)}"
-    session.write_bytes(RUNNING)
-    try:
-        yield session
-    finally:
-        if not requests.hard:
-            session.unlink(missing_ok=True)
-
-
-def _sessions(folder: SweepFolder) -> list[Path]:
-    return list(folder.path.glob("session-*"))
-
-
-def _is_known(plan: SweepPlan, folder: SweepFolder) -> bool:
-    """Whether the folder holds exactly this plan: its sinks have heard of it."""
-    try:
-        known = [cell.to_json() for cell in folder.read_cells()]
-    except StoreError:
-        return False
-    return bool(known == decode_json(encode_json([planned.plan.to_json() for planned in plan.cells])))
-
-
-def _write_plan(plan: SweepPlan, folder: SweepFolder, say: Say) -> None:
-    data = plan.spec.data if plan.spec.data == "phantom" else str(plan.dataset_path)
-    folder.write_sweep(plan.spec.to_json() | {"data": data, "dataset_fingerprint": plan.dataset_fingerprint})
-    changed = _changed(plan, folder)
-    if changed:
-        say(changed)
-    folder.write_cells([planned.plan for planned in plan.cells])
-
-
-def _changed(plan: SweepPlan, folder: SweepFolder) -> str:
-    """How the cells differ from those of the last start; empty where they do not."""
-    try:
-        known = {cell.cell for cell in folder.read_cells()}
-    except StoreError:
-        return ""
-    now = {planned.plan.cell for planned in plan.cells}
-    gone, new = len(known - now), len(now - known)
-    if not gone:
-        return f"{plan.identity}: {new} cells are new since the last start" if new else ""
-    return (
-        f"{plan.identity}: {gone} of {len(known)} cells of the last start are no longer declared (their results stay "
-        f"in the store), {new} are new; --name keeps the two apart"
-    )
-
-
-def _dispatch(plan: SweepPlan, folder: SweepFolder, *, sinks: Sequence[Sink], terms: Terms, slots: int) -> Dispatch:
-    found = survey(plan.cells, plan.store_root)
-    queue = CellQueue(queue_cells(plan.cells), present=found.present, diverged=found.diverged, slots=slots)
-    return Dispatch(plan, queue, folder=folder, sinks=sinks, terms=terms)
-
-
-def _outcome(dispatch: Dispatch, requests: StopRequests, *, seconds: float) -> SweepOutcome:
-    cells = {state: tuple(p.plan.cell for p in dispatch.cells_in(state)) for state in CellState}
-    held, left = cells[CellState.HELD], (*cells[CellState.WAITING], *cells[CellState.RUNNING])
-    return SweepOutcome(
-        finished=cells[CellState.FINISHED],
-        failed=dict(dispatch.failures),
-        held=held,
-        left=left,
-        saved=tuple(cell for cell in left if cell in dispatch.drained),
+def _outcome(study: Study, dispatch: Dispatch, requests: StopRequests, *, seconds: float) -> StudyOutcome:
+    failed = bool(dispatch.cells_in(CellState.HELD))
+    return StudyOutcome(
+        sweeps=tuple(_standing(study, plan, dispatch) for plan in study.plans),
         trained=dict(dispatch.trained),
         seconds=seconds,
-        exit_code=requests.exit_code or (1 if held else 0),
+        exit_code=requests.exit_code or (1 if failed else 0),
         hard=requests.hard,
     )
 
 
-def _fit(dispatch: Dispatch, placement: Placement, *, session: Path, requests: StopRequests, say: Say) -> None:
+def _standing(study: Study, plan: SweepPlan, dispatch: Dispatch) -> SweepOutcome:
+    ids = {cell.key: cell.declared[plan.identity].cell for cell in study.cells_of(plan)}
+    states = {cell.key: state for state in CellState for cell in dispatch.cells_in(state)}
+
+    def of(*wanted: CellState) -> tuple[str, ...]:
+        """Ids of the sweep's cells in these states."""
+        return tuple(cell for key, cell in ids.items() if states[key] in wanted)
+
+    left = of(CellState.WAITING, CellState.RUNNING)
+    drained = {ids[key] for key in dispatch.drained if key in ids}
+    return SweepOutcome(
+        finished=of(CellState.FINISHED),
+        failed={ids[key]: failure for key, failure in dispatch.failures.items() if key in ids},
+        held=of(CellState.HELD),
+        left=left,
+        saved=tuple(cell for cell in left if cell in drained),
+    )
+
+
+def _fit(dispatch: Dispatch, placement: Placement, *, session_path: Path, requests: StopRequests, say: Say) -> None:
     """Run the Tuner to its end, or until a second signal; drain when asked."""
     # beside the session file: a node of a cluster may want to see Tune's folder too
-    scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=session.parent))
+    scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=session_path.parent))
     ended, errors = threading.Event(), []
 
     def fit() -> None:
@@ -237,7 +199,7 @@ def _fit(dispatch: Dispatch, placement: Placement, *, session: Path, requests: S
 
     threading.Thread(target=fit, name="tune", daemon=True).start()
     try:
-        _watch(dispatch, ended, session=session, requests=requests, say=say)
+        _watch(dispatch, ended, session_path=session_path, requests=requests, say=say)
     finally:
         if not requests.hard:  # the thread still writes there; the next start removes it
             shutil.rmtree(scratch, ignore_errors=True)
@@ -246,7 +208,7 @@ def _fit(dispatch: Dispatch, placement: Placement, *, session: Path, requests: S
         raise ClusterError(f"Ray Tune gave up: {type(error).__name__}: {error}; run again to go on") from error
 
 
-def _watch(dispatch: Dispatch, ended: threading.Event, *, session: Path, requests: StopRequests, say: Say) -> None:
+def _watch(dispatch: Dispatch, ended: threading.Event, *, session_path: Path, requests: StopRequests, say: Say) -> None:
     draining = False
     while not ended.wait(0.1):
         if requests.hard:
@@ -255,7 +217,7 @@ def _watch(dispatch: Dispatch, ended: threading.Event, *, session: Path, request
             draining = True
             say("stopping: trials save their progress (a second signal ends them at once)")
             dispatch.drain()
-            with suppress(OSError), session.open("ab") as stream:
+            with suppress(OSError), session_path.open("ab") as stream:
                 stream.write(DRAINING)
 
 

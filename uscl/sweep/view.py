@@ -1,7 +1,8 @@
-"""The sweep in the terminal: a live picture where there is one, plain lines where there is not. A Sink."""
+"""What runs, in the terminal: a live picture where there is one, plain lines where there is not. A Sink."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 
@@ -13,24 +14,25 @@ from rich.text import Text
 from uscl.records import CellFinished, Drained, Failed, Outcome, Progress, StagePublished, SweepEvent
 from uscl.sweep.board import Board, Running, duration
 from uscl.sweep.order import log_lines, resumes
-from uscl.sweep.plan import SweepPlan, survey
+from uscl.sweep.plan import survey
+from uscl.sweep.study import Study
 
 PLAIN_EVERY_S = 15.0
 """Without a terminal: seconds between two lines about stages under way."""
 _BAR_CELLS = 16
 _SHOWN_TRIALS = 24
-_LABEL_CELLS, _OTHER_COLUMNS_CELLS = 12, 76
+_LABEL_CELLS, _OTHER_COLUMNS_CELLS, _TRIAL_CELLS = 12, 76, 5
 
 
 class SweepView(logging.Handler):
-    """Shows a sweep; also takes warnings of `logging` as its lines, so that they do not tear the picture."""
+    """Shows a study; also takes warnings of `logging` as its lines, so that they do not tear the picture."""
 
-    def __init__(self, plan: SweepPlan, console: Console, *, live: bool = True) -> None:
+    def __init__(self, study: Study, console: Console, *, live: bool = True) -> None:
         """Starts the live picture where the console is a terminal, unless `live` is False."""
         super().__init__(logging.WARNING)
-        self._board = Board(plan.cells, survey(plan.cells, plan.store_root))
-        self._cells = {planned.plan.cell: planned.plan for planned in plan.cells}
-        self._identity = plan.identity
+        self._board = Board(study.cells, survey([cell.planned for cell in study.cells], study.store_root))
+        self._cells = {cell.key: cell for cell in study.cells}
+        self._study = study
         self._console = console
         self._guard = threading.RLock()
         self._last_plain_s = 0.0
@@ -64,13 +66,15 @@ class SweepView(logging.Handler):
 
     def _line(self, happened: SweepEvent) -> str:
         event, cell = happened.event, self._cells[happened.cell]
-        number, names = cell.number, cell.stage_names
+        lines = functools.partial(
+            log_lines, number=cell.planned.plan.number, names=cell.planned.plan.stage_names, series=cell.series
+        )
         if isinstance(event, Failed):
-            return f"trial {number} | failed ({event.failure}) | {event.message.splitlines()[0][:300]}"
+            return f"{cell.title} | failed ({event.failure}) | {event.message.splitlines()[0][:300]}"
         if isinstance(event, CellFinished) and event.result.outcome is Outcome.DIVERGED:
-            return f"trial {number} | diverged: a result, shown as such in the table"
+            return f"{cell.title} | diverged: a result, shown as such in the table"
         if isinstance(event, Drained) or resumes(event):
-            return log_lines(event, number=number, names=names)[-1]
+            return lines(event)[-1]
         if self._live is not None:
             return ""
         if isinstance(event, Progress):
@@ -78,10 +82,10 @@ class SweepView(logging.Handler):
                 return ""
             self._last_plain_s = happened.time_s
         if isinstance(event, (Progress, StagePublished)):
-            return log_lines(event, number=number, names=names)[-1]
+            return lines(event)[-1]
         if isinstance(event, CellFinished):
             self._last_plain_s = happened.time_s
-            return f"{log_lines(event, number=number)[-1]} | {self._summary()}"
+            return f"{lines(event)[-1]} | {self._summary()}"
         return ""
 
     def _summary(self) -> str:
@@ -95,10 +99,18 @@ class SweepView(logging.Handler):
 
     def _picture(self) -> Group:
         with self._guard:
-            running = sorted(self._board.running.values(), key=lambda trial: trial.number)
-            head = Text(f"{self._identity}: {self._summary()}", style="bold")
+            running = sorted(self._board.running.values(), key=lambda trial: trial.position)
+            head = Text(f"{self._study.identity}: {self._summary()}", style="bold")
             trials = _trials(running, self._board.frames_per_s(), width=self._console.width)
-            return Group(head, self._stages(), trials)
+            return Group(head, *self._sweeps(), self._stages(), trials)
+
+    def _sweeps(self) -> list[Text]:
+        """How far each is, where there are several; a cell of two counts in both."""
+        if len(self._study.plans) == 1:
+            return []
+        counts = {plan.identity: self._board.finished_of(plan.identity) for plan in self._study.plans}
+        parts = [f"{sweep} {finished}/{cells}" for sweep, (finished, cells) in counts.items()]
+        return [Text("sweeps: " + ", ".join(parts), style="dim")]
 
     def _stages(self) -> Text:
         parts = []
@@ -110,19 +122,20 @@ class SweepView(logging.Handler):
 
 def _trials(running: list[Running], frames_per_s: float, *, width: int) -> Table:
     table = Table(box=None, pad_edge=False, show_header=bool(running))
-    label_width = max(
-        _LABEL_CELLS, width - _OTHER_COLUMNS_CELLS - max((len(trial.node) for trial in running), default=0)
-    )
+    # `12`, and where several sweeps run as one `temporal 12`
+    titles = [trial.cell.title.removeprefix("trial ") for trial in running]
+    others = _OTHER_COLUMNS_CELLS + max((len(trial.node) for trial in running), default=0)
+    others += max(0, max(map(len, titles), default=0) - _TRIAL_CELLS)
+    label_width = max(_LABEL_CELLS, width - others)
     for name in ("trial", "cell", "where", "stage", "", "loss", f"{frames_per_s:.0f} frames/s"):
         justify: JustifyMethod = "right" if name == "loss" else "left"
         max_width = label_width if name == "cell" else None  # the one that gives way on a narrow terminal
         table.add_column(name, no_wrap=True, overflow="ellipsis", justify=justify, max_width=max_width)
-    for trial in running[:_SHOWN_TRIALS]:
+    for title, trial in zip(titles[:_SHOWN_TRIALS], running, strict=False):
         loss = "" if trial.loss is None else f"{trial.loss:.3g}"
         speed = f"{trial.frames_per_s:.0f}" if trial.frames_per_s else ""
-        table.add_row(
-            str(trial.number), trial.label, trial.node, trial.stage, bar(trial.step, trial.steps), loss, speed
-        )
+        label = trial.cell.planned.plan.label
+        table.add_row(title, label, trial.node, trial.stage, bar(trial.step, trial.steps), loss, speed)
     if len(running) > _SHOWN_TRIALS:
         table.add_row("", f"and {len(running) - _SHOWN_TRIALS} more")
     return table

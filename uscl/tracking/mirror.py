@@ -29,6 +29,9 @@ TableFiles = Callable[[], Mapping[str, str]]
 RETRY_S = (5.0, 15.0, 60.0)
 """Pauses after failures in a row: a server that restarts is met soon, one that is gone costs little."""
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Mirrors of several sweeps in one process take turns: one SQLite file, and one environment to set patience in."""
+
 
 class TrackerError(UsclError):
     """MLflow does not answer, or refuses; the store has everything."""
@@ -134,7 +137,7 @@ class Mirror:
         from uscl.tracking.client import short_patience
 
         try:
-            with short_patience():
+            with _ONE_AT_A_TIME, short_patience():
                 self._copy(final=final)
         except Exception as error:  # whatever it is, it is not the sweep's trouble
             self._copier = None

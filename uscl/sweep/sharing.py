@@ -1,0 +1,43 @@
+"""What one trained output serving several cells has saved, in runs and in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from uscl.records import CellPlan, StageRef
+from uscl.sweep.plan import SweepPlan, cell_store, link, outlook, survey
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """What one trained output serving several cells has saved."""
+
+    distinct: Mapping[str, int]
+    """Stage kind -> distinct outputs of the sweeps in the store."""
+    saved_runs: int
+    saved_seconds: float
+
+
+def sharing(*plans: SweepPlan) -> Sharing:
+    """Stage runs and seconds that the finished cells did not have to spend: seconds x (uses - 1), over all stages.
+
+    Several sweeps, of one store, are counted together: a cell that two of them have is used twice.
+    """
+    uses: dict[str, list[tuple[CellPlan, StageRef]]] = {}
+    cells, store_root = [planned for plan in plans for planned in plan.cells], plans[0].store_root
+    found = survey(cells, store_root)
+    for planned in (cell for cell in cells if outlook(cell.plan, found).finished):
+        for ref in planned.plan.stages.values():
+            uses.setdefault(link(planned.plan, ref), []).append((planned.plan, ref))
+    distinct: dict[str, int] = {}
+    saved_runs, saved_seconds = 0, 0.0
+    for users in uses.values():
+        cell, ref = users[0]
+        manifest = cell_store(store_root, cell).manifest(ref)
+        if manifest is None:
+            continue
+        distinct[ref.kind] = distinct.get(ref.kind, 0) + 1
+        saved_runs += len(users) - 1
+        saved_seconds += float(manifest.provenance.get("seconds", 0.0)) * (len(users) - 1)
+    return Sharing(distinct, saved_runs, saved_seconds)
