@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
@@ -22,11 +22,15 @@ from uscl.records import StageRef
 from uscl.spec.networks import NNUNET_BASE_WIDTH
 from uscl.spec.trial import (
     ContrastSpec,
+    DecoderSpec,
+    EncoderSpec,
     FinetuneSpec,
     NetworkSpec,
+    Section,
     SpeckleSpec,
     TemporalSpec,
     TrialSpec,
+    sections_read,
 )
 from uscl.stages.inputs import (
     ContrastInputs,
@@ -45,6 +49,7 @@ STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 2, "
 """Raised whenever the numbers of a stage change; tests/stages/test_golden.py holds the losses that go with it."""
 
 NNUNET_METHODS = ("nnunet2d", "nnunetv2")
+_Settings = TypeVar("_Settings", bound=Section)
 
 EVALUATED_PARTS: Mapping[Literal["val", "test"], Part] = {"val": "validation", "test": "test"}
 """The two evaluations of a chain, as in `val/dsc`, and the part of the split that each reads."""
@@ -120,18 +125,19 @@ def chain(spec: TrialSpec, index: DatasetIndex) -> Chain:
 
 def _pretraining(spec: TrialSpec, index: DatasetIndex, split: Split) -> list[Stage]:
     """The stages before fine-tuning, in order; none where the method starts from random weights."""
-    if spec.method == "pixel_supcon":
-        pixels = PixelInputs(
-            seed=spec.seed.pretrain, image=spec.image, network=_network(spec), pixel=spec.pixel, classes=index.classes
-        )
-        return [_stage("decoder", pixels, _labelled(spec, index, split, selects=False), None, index)]
-    if spec.method != "contrastive":
-        return []
+    stages: list[Stage] = []
     clips = DataSlice(clips=pretraining_clips(index, split))
-    encoder = EncoderInputs(**_pretraining_inputs(spec, "encoder"), encoder=spec.encoder)
-    decoder = DecoderInputs(**_pretraining_inputs(spec, "decoder"), decoder=spec.decoder)
-    first = _stage("encoder", encoder, clips, None, index)
-    return [first, _stage("decoder", decoder, clips, first.ref, index)]
+    if "encoder" in sections_read(spec.method, spec.pixel.start):
+        encoder = EncoderInputs(**_pretraining_inputs(spec, "encoder"), encoder=_encoder_settings(spec))
+        stages.append(_stage("encoder", encoder, clips, None, index))
+    parent = stages[-1].ref if stages else None
+    if spec.method == "pixel_supcon":
+        cases = _labelled(spec, index, split, selects=False)
+        stages.append(_stage("decoder", _pixel_inputs(spec, index), cases, parent, index))
+    elif spec.method == "contrastive":
+        decoder = DecoderInputs(**_pretraining_inputs(spec, "decoder"), decoder=_decoder_settings(spec))
+        stages.append(_stage("decoder", decoder, clips, parent, index))
+    return stages
 
 
 def stage_key(kind: str, inputs: StageInputs, *, data: str, parent: str | None, version: int | None = None) -> str:
@@ -206,9 +212,41 @@ def _contrast_inputs(contrast: ContrastSpec) -> ContrastInputs:
         return ContrastInputs(
             loss="infonce", form=contrast.form, temperature=contrast.temperature, margin=None, distance=None
         )
+    if contrast.loss == "pixpro":
+        return ContrastInputs(
+            loss="pixpro", form=None, temperature=None, margin=None, distance=None,
+            pixpro_power=contrast.pixpro_power, pixpro_distance=contrast.pixpro_distance, momentum=contrast.momentum,
+        )  # fmt: skip
     return ContrastInputs(
         loss="pairwise", form=None, temperature=None, margin=contrast.margin, distance=contrast.distance
     )
+
+
+def _encoder_settings(spec: TrialSpec) -> EncoderSpec:
+    """PixPro projects pixels: it has no use for a head of whole frames."""
+    return _with_defaults(spec.encoder, "head") if spec.contrast.loss == "pixpro" else spec.encoder
+
+
+def _decoder_settings(spec: TrialSpec) -> DecoderSpec:
+    """PixPro compares pixels: it has no regions and no negatives."""
+    if spec.contrast.loss != "pixpro":
+        return spec.decoder
+    return _with_defaults(spec.decoder, "regions", "patch", "num_negatives", "cross_clip_negative")
+
+
+def _with_defaults(section: _Settings, *names: str) -> _Settings:
+    """The section with its moot settings at their defaults, so that equal experiments have equal keys."""
+    return section.model_copy(update={name: type(section).model_fields[name].default for name in names})
+
+
+def _pixel_inputs(spec: TrialSpec, index: DatasetIndex) -> PixelInputs:
+    depths = (sum(name in inner for inner in index.contains.values()) for name in index.classes)
+    # where training starts is said by the parent
+    pixel = _with_defaults(spec.pixel, "start")
+    return PixelInputs(
+        seed=spec.seed.pretrain, image=spec.image, network=_network(spec), pixel=pixel,
+        classes=index.classes, depths=tuple(depths),
+    )  # fmt: skip
 
 
 def _pair_inputs(temporal: TemporalSpec, stage: str) -> PairInputs:

@@ -38,13 +38,14 @@ from uscl.stages.finetune import train_finetune
 from uscl.stages.inputs import NnunetInputs, PixelInputs
 from uscl.stages.keys import Chain, Stage, canonical, chain
 from uscl.stages.loop import FitContext, amp_dtype, unpack_tensors
+from uscl.stages.pixels import train_pixels
 from uscl.store.stages import StageStore, TornStage
 
 
 def _second(context: StageContext) -> StageEvents:
     """What stands between encoder and fine-tuning: local contrast of clips, or contrast of labelled pixels."""
     if isinstance(context.stage.inputs, PixelInputs):
-        raise NotImplementedError("pixel_supcon")
+        return train_pixels(context)
     return train_decoder(context)
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ class Views:
     frame_N: Tensor
     position_N: Tensor
     patient_N: Tensor
+    theta_N23: Tensor | None = field(default=None, kw_only=True)
+    """The affine transform of each view, on the device; None where views are aligned."""
 
 
 class ViewLoader:
@@ -63,12 +65,14 @@ class ViewLoader:
         batch, frames = self._read(step)
         rng = step_rng(self._seed, self._kind, step)
         image = to_device(frames[:, None], self._context.device).repeat(2, 1, 1, 1)
+        theta = None
         if self._spatial:
-            image = warp(image, send(draw_affine(len(image), PRETRAIN_SPATIAL, rng), image.device))
+            theta = send(draw_affine(len(image), PRETRAIN_SPATIAL, rng), image.device)
+            image = warp(image, theta)
         draw = draw_intensity((len(image), *image.shape[2:]), PRETRAIN_INTENSITY, rng)
         image = change_intensity(image, draw.to(image.device))
         twice = [torch.from_numpy(np.tile(part, 2)) for part in (batch.clip, batch.rows, batch.position, batch.patient)]
-        return Views(image.contiguous(memory_format=torch.channels_last), *twice)
+        return Views(image.contiguous(memory_format=torch.channels_last), *twice, theta_N23=theta)
 
     def close(self) -> None:
         """Stop reading ahead."""

@@ -17,7 +17,7 @@ from uscl.data.schema import ClipEntry, DatasetIndex
 from uscl.errors import DataError, SpecError
 from uscl.records import CellPlan, Outcome, StageRef
 from uscl.spec.sweep import Cell, SweepSpec
-from uscl.spec.trial import TrialSpec, flatten
+from uscl.spec.trial import TrialSpec, flatten, sections_read
 from uscl.stages.keys import Chain, chain
 from uscl.store.stages import StageStore
 from uscl.sweep.queue import QueueCell
@@ -143,7 +143,10 @@ def _check_against_data(cell: Cell, links: Chain, index: DatasetIndex) -> None:
             f"{spec.image.size} is larger than the {index.size} px frames of dataset '{index.name}'; "
             f"set at most {index.size}, or make the dataset larger",
         )
-    if spec.method == "contrastive":
+    if spec.method == "pixel_supcon" and not spec.pixel.background and len(index.classes) < 2:
+        said = f"false leaves one class, and dataset '{index.name}' has no other to contrast it with; set true"
+        raise cell.error("pixel.background", said)
+    if _clip_stages(spec):
         read = set(links.stage("encoder").data.clips)
         clips = [clip for clip in index.clips if clip.clip in read]
         _check_batches(cell, clips, index)
@@ -167,9 +170,15 @@ def _check_content(cell: Cell, index: DatasetIndex) -> None:
         raise DataError(
             f"dataset '{index.name}' has no labelled images to fine-tune on; merge one with labels (uscl data merge)"
         )
-    if cell.spec.method == "contrastive" and not index.clips:
+    if _clip_stages(cell.spec) and not index.clips:
         said = f"dataset '{index.name}' has no clips to pretrain on; merge one with clips (uscl data merge)"
         raise cell.error("method", f"{said}, or set method: supervised")
+
+
+def _clip_stages(spec: TrialSpec) -> tuple[str, ...]:
+    """The stages that pretrain on clips."""
+    read = sections_read(spec.method, spec.pixel.start)
+    return tuple(stage for stage in ("encoder", "decoder") if stage in read)
 
 
 def _check_classes(cell: Cell, index: DatasetIndex) -> None:
@@ -183,9 +192,11 @@ def _check_batches(cell: Cell, clips: Sequence[ClipEntry], index: DatasetIndex) 
     """Beyond these a batch would hold a clip or a frame twice, and take them for two."""
     longest = max((clip.num_frames for clip in clips), default=0)
     if len(clips) < 2:
-        said = f"contrastive pretrains on 2 clips or more; dataset '{index.name}' has {len(clips)} outside validation"
-        raise cell.error("method", f"{said} and test; use method: supervised")
-    for stage, batch in (("encoder", cell.spec.encoder), ("decoder", cell.spec.decoder)):
+        said = f"dataset '{index.name}' has {len(clips)} outside validation and test; use method: supervised"
+        raise cell.error("method", f"{cell.spec.method} pretrains on 2 clips or more; {said}")
+    batches = {"encoder": cell.spec.encoder, "decoder": cell.spec.decoder}
+    for stage in _clip_stages(cell.spec):
+        batch = batches[stage]
         if batch.clips > len(clips):
             said = f"{batch.clips} clips in a batch, but dataset '{index.name}' has {len(clips)} for pretraining"
             raise cell.error(f"{stage}.clips", f"{said}; set at most {len(clips)}")
