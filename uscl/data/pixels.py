@@ -42,12 +42,12 @@ def draw_per_class(label_NC: Tensor, score_NC: Tensor, *, num_classes: int, per_
     """Up to `per_class` cells of each class and view, those of the highest score: cells and labels, (N, M) int64.
 
     M = num_classes x min(per_class, C), class by class. A place that no cell fills has label EMPTY, and its cell is
-    any; so have all places of a class with fewer than 2 cells. Scores lie in [0, 1) and differ.
+    another; so have all places of a class with fewer than 2 cells. Scores lie in [0, 1) and differ.
     """
     count = min(per_class, label_NC.shape[1])
     number_K = torch.arange(num_classes, device=label_NC.device)
     own_NKC = label_NC[:, None] == number_K[:, None]
-    best_NKM, cell_NKM = torch.where(own_NKC, score_NC[:, None], -1.0).topk(count, dim=-1)
+    best_NKM, cell_NKM = torch.where(own_NKC, score_NC[:, None], score_NC[:, None] - 1).topk(count, dim=-1)
     filled_NKM = (best_NKM >= 0) & (own_NKC.sum(dim=-1, keepdim=True) >= 2)
     return cell_NKM.flatten(1), torch.where(filled_NKM, number_K[:, None], EMPTY).flatten(1)
 

@@ -45,7 +45,7 @@ def positive_cells(first_PC2: Tensor, second_PC2: Tensor, *, reach_P: Tensor) ->
     Places as from data.augment.cell_places. Cells outside the frame, [-1, 1] in both directions, have no positive.
     """
     across_PCC, down_PCC = (first_PC2[:, :, None, axis] - second_PC2[:, None, :, axis] for axis in (0, 1))
-    near_PCC = torch.hypot(across_PCC, down_PCC) < reach_P[:, None, None]
+    near_PCC = across_PCC.square() + down_PCC.square() < reach_P.square()[:, None, None]
     inside_PC, inside_too_PC = ((places.abs() <= 1).all(dim=-1) for places in (first_PC2, second_PC2))
     return near_PCC & inside_PC[:, :, None] & inside_too_PC[:, None]
 

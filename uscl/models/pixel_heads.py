@@ -1,5 +1,5 @@
 """Projection heads of single pixels; thrown away before fine-tuning."""
-# N views, C cells of a map, D embedding
+# N views, C cells of a map, M pixels, F features, D embedding
 
 from __future__ import annotations
 
@@ -36,23 +36,29 @@ class PixproHead(nn.Module):
 
 
 class PixelHead(nn.Module):
-    """One embedding per pixel: three 1 x 1 convolutions with ReLU between (Zhao et al. 2021). Not normalised.
+    """One embedding per pixel: three 1 x 1 convolutions, batch norm and ReLU between. Not normalised.
 
-    As linear layers over the last dimension, so that only the pixels that are drawn are projected.
+    Zhao et al. 2021 name the convolutions; without batch norm the embeddings start in a narrow cone, and hardly leave
+    it. As linear layers on rows of pixels, so that only the pixels that are drawn are projected.
     """
 
     def __init__(self, in_channels: int, *, out: int = PIXEL_EMBEDDING_SIZE) -> None:
         super().__init__()
         self.pixels = nn.Sequential(
-            nn.Linear(in_channels, out), nn.ReLU(inplace=True), nn.Linear(out, out), nn.ReLU(inplace=True),
+            nn.Linear(in_channels, out, bias=False),
+            nn.BatchNorm1d(out),
+            nn.ReLU(inplace=True),
+            nn.Linear(out, out, bias=False),
+            nn.BatchNorm1d(out),
+            nn.ReLU(inplace=True),
             nn.Linear(out, out),
-        )  # fmt: skip
+        )
         self.apply(_start)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Embeddings (..., out) of features (..., in_channels)."""
-        embedding: Tensor = self.pixels(features)
-        return embedding
+    def forward(self, features_MF: Tensor) -> Tensor:
+        """Embeddings (M, out) of M pixels with `in_channels` features."""
+        embedding_MD: Tensor = self.pixels(features_MF)
+        return embedding_MD
 
 
 def _start(module: nn.Module) -> None:

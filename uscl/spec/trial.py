@@ -265,8 +265,23 @@ def sections_read(method: str, pixel_start: str) -> frozenset[str]:
     return read - CLIP_SECTIONS if method == "pixel_supcon" and pixel_start == "random" else read
 
 
+READ_BY_LOSS: Mapping[str, str] = {
+    "contrast.form": "infonce",
+    "contrast.temperature": "infonce",
+    "contrast.margin": "pairwise",
+    "contrast.distance": "pairwise",
+    "contrast.pixpro_power": "pixpro",
+    "contrast.pixpro_distance": "pixpro",
+    "contrast.momentum": "pixpro",
+}
+"""The contrastive loss that alone reads a setting."""
+
+
 def is_moot(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether a trial with these settings, by dotted name, never reads `name` (`contrast.loss` under `supervised`)."""
+    loss = settings.get("contrast.loss")
+    if loss is not None and READ_BY_LOSS.get(name, loss) != loss:
+        return True
     section = name.split(".")[0]
     read = sections_read(settings.get("method", ""), settings.get("pixel.start", "random"))
     return section not in read and any(section in sections for sections in METHOD_SECTIONS.values())

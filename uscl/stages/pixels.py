@@ -33,7 +33,7 @@ from uscl.stages.pretraining import build_unet, describe_embeddings, evenly, pre
 CHANCE_MIN = 1e-6
 """A batch without any anchor (one class in it) has chance 0; it counts as learning nothing, 1."""
 DESCRIBED_PIXELS = 512
-"""Of a batch, evenly spread over all views."""
+"""Of a batch, evenly spread over all views and classes."""
 
 
 def train_pixels(context: StageContext) -> StageEvents:
@@ -91,12 +91,13 @@ class PixelTask:
         map_NHW = self._network.decode(self._network.encode(image_N1HW))
         features = map_NHW.flatten(2).transpose(1, 2)
         drawn = features.gather(1, cell_NM[..., None].expand(-1, -1, features.shape[-1]))
+        embedding_NMD = self._head(drawn.flatten(0, 1)).unflatten(0, label_NM.shape)
         loss = pixel_supcon(
-            self._head(drawn), label_NM, self._compared_NS, num_classes=num_classes, temperature=pixel.temperature
+            embedding_NMD, label_NM, self._compared_NS, num_classes=num_classes, temperature=pixel.temperature
         )
         chance = pixel_supcon_chance(label_NM, self._compared_NS, num_classes=num_classes)
         over_chance = torch.where(chance > CHANCE_MIN, loss.detach() / chance.clamp(min=CHANCE_MIN), 1.0)
-        return loss, {"loss_over_chance": over_chance} | self._describe(features.detach(), label_NC)
+        return loss, {"loss_over_chance": over_chance} | describe_drawn(embedding_NMD, label_NM)
 
     def after_step(self, step: int) -> dict[str, float]:
         """Nothing beyond what `loss` measures."""
@@ -124,11 +125,10 @@ class PixelTask:
         )
         return image_N1HW, at_cells(label_NHW, self._map_size)
 
-    @torch.no_grad()
-    def _describe(self, features_NCF: Tensor, label_NC: Tensor) -> dict[str, Tensor]:
-        """Embedding figures of pixels of any class; a positive is another pixel of the same class."""
-        chosen = evenly(label_NC.numel(), DESCRIBED_PIXELS, self._device)
-        label = label_NC.flatten().index_select(0, chosen)
-        embedding = self._head(features_NCF.flatten(0, 1).index_select(0, chosen))
-        positive = (label[:, None] == label[None]) & (label >= 0) & (chosen[:, None] != chosen[None])
-        return describe_embeddings(embedding, positive)
+
+def describe_drawn(embedding_NMD: Tensor, label_NM: Tensor) -> dict[str, Tensor]:
+    """Embedding figures of drawn pixels; a positive is another pixel of the same class."""
+    chosen = evenly(label_NM.numel(), DESCRIBED_PIXELS, label_NM.device)
+    label = label_NM.flatten().index_select(0, chosen)
+    positive = (label[:, None] == label[None]) & (label >= 0) & (chosen[:, None] != chosen[None])
+    return describe_embeddings(embedding_NMD.flatten(0, 1).index_select(0, chosen), positive)

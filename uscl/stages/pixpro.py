@@ -29,6 +29,7 @@ from uscl.stages.views import ViewLoader, Views, pair_settings
 
 DESCRIBED_PIXELS = 512
 """Of a batch, evenly spread: spread and uniformity need no more."""
+DESCRIBED_PAIRS = 8
 
 
 class PixproTask:
@@ -92,9 +93,8 @@ class PixproTask:
         with torch.no_grad():
             key_NCD = self._slow["project"](self._slow["trunk"](*arguments)[-1])
         loss = self._consistency(query_NCD, key_NCD, views, pairs)
-        with torch.no_grad():  # squared distance is 2 - 2 cosine
-            alignment = 2 + self._consistency(embedding_NCD, embedding_NCD, views, pairs)
-        return loss, {"alignment": alignment} | describe_pixels(embedding_NCD)
+        measured = {"alignment": self._alignment(embedding_NCD.detach(), views, pairs)}
+        return loss, measured | describe_pixels(embedding_NCD)
 
     def after_step(self, step: int) -> dict[str, float]:
         """Nothing beyond what `loss` measures."""
@@ -115,6 +115,13 @@ class PixproTask:
             return (image_N1HW,)
         with torch.no_grad():  # batch norm stays in training mode, as in the decoder stage of the other losses
             return (self._network.encode(image_N1HW), self._level)
+
+    @torch.no_grad()
+    def _alignment(self, embedding_NCD: Tensor, views: Views, pairs: LocalPairs) -> Tensor:
+        """Mean squared distance, 2 - 2 cosine, of positive pixels before propagation, of a few pairs of views."""
+        few = evenly(len(pairs.first_P), DESCRIBED_PAIRS, self._device)
+        parts = (part.index_select(0, few) for part in (pairs.first_P, pairs.second_P, pairs.near_P))
+        return 2 + self._consistency(embedding_NCD, embedding_NCD, views, LocalPairs(*parts, pairs.negative_NN))
 
     def _consistency(self, query_NCD: Tensor, key_NCD: Tensor, views: Views, pairs: LocalPairs) -> Tensor:
         distance, theta_N23 = self._inputs.contrast.pixpro_distance, views.theta_N23
