@@ -6,7 +6,13 @@ from uscl.errors import SpecError
 from uscl.spec.networks import geometry, level_map_size, region_grid
 from uscl.spec.settings import shown
 from uscl.spec.sweep import Cell
-from uscl.spec.trial import sections_read
+from uscl.spec.trial import TrialSpec, sections_read
+
+
+def clip_stages(spec: TrialSpec) -> tuple[str, ...]:
+    """The stages of a trial that pretrain on clips, in order."""
+    read = sections_read(spec.method, spec.pixel.start)
+    return tuple(stage for stage in ("encoder", "decoder") if stage in read)
 
 
 def refuse_impossible(cell: Cell) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -22,11 +22,8 @@ from uscl.records import StageRef
 from uscl.spec.networks import NNUNET_BASE_WIDTH
 from uscl.spec.trial import (
     ContrastSpec,
-    DecoderSpec,
-    EncoderSpec,
     FinetuneSpec,
     NetworkSpec,
-    Section,
     SpeckleSpec,
     TemporalSpec,
     TrialSpec,
@@ -41,15 +38,14 @@ from uscl.stages.inputs import (
     FinetuneSettings,
     NnunetInputs,
     PairInputs,
-    PixelInputs,
     StageInputs,
 )
+from uscl.stages.pixel_inputs import decoder_settings, encoder_settings, pixel_inputs, pixpro_inputs
 
 STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 2, "evaluate": 1}
 """Raised whenever the numbers of a stage change; tests/stages/test_golden.py holds the losses that go with it."""
 
 NNUNET_METHODS = ("nnunet2d", "nnunetv2")
-_Settings = TypeVar("_Settings", bound=Section)
 
 EVALUATED_PARTS: Mapping[Literal["val", "test"], Part] = {"val": "validation", "test": "test"}
 """The two evaluations of a chain, as in `val/dsc`, and the part of the split that each reads."""
@@ -128,14 +124,14 @@ def _pretraining(spec: TrialSpec, index: DatasetIndex, split: Split) -> list[Sta
     stages: list[Stage] = []
     clips = DataSlice(clips=pretraining_clips(index, split))
     if "encoder" in sections_read(spec.method, spec.pixel.start):
-        encoder = EncoderInputs(**_pretraining_inputs(spec, "encoder"), encoder=_encoder_settings(spec))
+        encoder = EncoderInputs(**_pretraining_inputs(spec, "encoder"), encoder=encoder_settings(spec))
         stages.append(_stage("encoder", encoder, clips, None, index))
     parent = stages[-1].ref if stages else None
     if spec.method == "pixel_supcon":
         cases = _labelled(spec, index, split, selects=False)
-        stages.append(_stage("decoder", _pixel_inputs(spec, index), cases, parent, index))
+        stages.append(_stage("decoder", pixel_inputs(spec, network=_network(spec), index=index), cases, parent, index))
     elif spec.method == "contrastive":
-        decoder = DecoderInputs(**_pretraining_inputs(spec, "decoder"), decoder=_decoder_settings(spec))
+        decoder = DecoderInputs(**_pretraining_inputs(spec, "decoder"), decoder=decoder_settings(spec))
         stages.append(_stage("decoder", decoder, clips, parent, index))
     return stages
 
@@ -213,40 +209,10 @@ def _contrast_inputs(contrast: ContrastSpec) -> ContrastInputs:
             loss="infonce", form=contrast.form, temperature=contrast.temperature, margin=None, distance=None
         )
     if contrast.loss == "pixpro":
-        return ContrastInputs(
-            loss="pixpro", form=None, temperature=None, margin=None, distance=None,
-            pixpro_power=contrast.pixpro_power, pixpro_distance=contrast.pixpro_distance, momentum=contrast.momentum,
-        )  # fmt: skip
+        return pixpro_inputs(contrast)
     return ContrastInputs(
         loss="pairwise", form=None, temperature=None, margin=contrast.margin, distance=contrast.distance
     )
-
-
-def _encoder_settings(spec: TrialSpec) -> EncoderSpec:
-    """PixPro projects pixels: it has no use for a head of whole frames."""
-    return _with_defaults(spec.encoder, "head") if spec.contrast.loss == "pixpro" else spec.encoder
-
-
-def _decoder_settings(spec: TrialSpec) -> DecoderSpec:
-    """PixPro compares pixels: it has no regions and no negatives."""
-    if spec.contrast.loss != "pixpro":
-        return spec.decoder
-    return _with_defaults(spec.decoder, "regions", "patch", "num_negatives", "cross_clip_negative")
-
-
-def _with_defaults(section: _Settings, *names: str) -> _Settings:
-    """The section with its moot settings at their defaults, so that equal experiments have equal keys."""
-    return section.model_copy(update={name: type(section).model_fields[name].default for name in names})
-
-
-def _pixel_inputs(spec: TrialSpec, index: DatasetIndex) -> PixelInputs:
-    depths = (sum(name in inner for inner in index.contains.values()) for name in index.classes)
-    # where training starts is said by the parent
-    pixel = _with_defaults(spec.pixel, "start")
-    return PixelInputs(
-        seed=spec.seed.pretrain, image=spec.image, network=_network(spec), pixel=pixel,
-        classes=index.classes, depths=tuple(depths),
-    )  # fmt: skip
 
 
 def _pair_inputs(temporal: TemporalSpec, stage: str) -> PairInputs:

@@ -120,8 +120,9 @@ class PixproTask:
     def _alignment(self, embedding_NCD: Tensor, views: Views, pairs: LocalPairs) -> Tensor:
         """Mean squared distance, 2 - 2 cosine, of positive pixels before propagation, of a few pairs of views."""
         few = evenly(len(pairs.first_P), DESCRIBED_PAIRS, self._device)
-        parts = (part.index_select(0, few) for part in (pairs.first_P, pairs.second_P, pairs.near_P))
-        return 2 + self._consistency(embedding_NCD, embedding_NCD, views, LocalPairs(*parts, pairs.negative_NN))
+        first_P, second_P, near_P = (part[few] for part in (pairs.first_P, pairs.second_P, pairs.near_P))
+        chosen = LocalPairs(first_P, second_P, near_P, pairs.negative_NN)
+        return 2 + self._consistency(embedding_NCD, embedding_NCD, views, chosen)
 
     def _consistency(self, query_NCD: Tensor, key_NCD: Tensor, views: Views, pairs: LocalPairs) -> Tensor:
         distance, theta_N23 = self._inputs.contrast.pixpro_distance, views.theta_N23

@@ -16,8 +16,9 @@ from uscl.data.dataset import open_dataset
 from uscl.data.schema import ClipEntry, DatasetIndex
 from uscl.errors import DataError, SpecError
 from uscl.records import CellPlan, Outcome, StageRef
+from uscl.spec.combinations import clip_stages
 from uscl.spec.sweep import Cell, SweepSpec
-from uscl.spec.trial import TrialSpec, flatten, sections_read
+from uscl.spec.trial import TrialSpec, flatten
 from uscl.stages.keys import Chain, chain
 from uscl.store.stages import StageStore
 from uscl.sweep.queue import QueueCell
@@ -146,7 +147,7 @@ def _check_against_data(cell: Cell, links: Chain, index: DatasetIndex) -> None:
     if spec.method == "pixel_supcon" and not spec.pixel.background and len(index.classes) < 2:
         said = f"false leaves one class, and dataset '{index.name}' has no other to contrast it with; set true"
         raise cell.error("pixel.background", said)
-    if _clip_stages(spec):
+    if clip_stages(spec):
         read = set(links.stage("encoder").data.clips)
         clips = [clip for clip in index.clips if clip.clip in read]
         _check_batches(cell, clips, index)
@@ -170,15 +171,9 @@ def _check_content(cell: Cell, index: DatasetIndex) -> None:
         raise DataError(
             f"dataset '{index.name}' has no labelled images to fine-tune on; merge one with labels (uscl data merge)"
         )
-    if _clip_stages(cell.spec) and not index.clips:
+    if clip_stages(cell.spec) and not index.clips:
         said = f"dataset '{index.name}' has no clips to pretrain on; merge one with clips (uscl data merge)"
         raise cell.error("method", f"{said}, or set method: supervised")
-
-
-def _clip_stages(spec: TrialSpec) -> tuple[str, ...]:
-    """The stages that pretrain on clips."""
-    read = sections_read(spec.method, spec.pixel.start)
-    return tuple(stage for stage in ("encoder", "decoder") if stage in read)
 
 
 def _check_classes(cell: Cell, index: DatasetIndex) -> None:
@@ -194,9 +189,8 @@ def _check_batches(cell: Cell, clips: Sequence[ClipEntry], index: DatasetIndex) 
     if len(clips) < 2:
         said = f"dataset '{index.name}' has {len(clips)} outside validation and test; use method: supervised"
         raise cell.error("method", f"{cell.spec.method} pretrains on 2 clips or more; {said}")
-    batches = {"encoder": cell.spec.encoder, "decoder": cell.spec.decoder}
-    for stage in _clip_stages(cell.spec):
-        batch = batches[stage]
+    for stage in clip_stages(cell.spec):
+        batch = cell.spec.encoder if stage == "encoder" else cell.spec.decoder
         if batch.clips > len(clips):
             said = f"{batch.clips} clips in a batch, but dataset '{index.name}' has {len(clips)} for pretraining"
             raise cell.error(f"{stage}.clips", f"{said}; set at most {len(clips)}")
