@@ -11,6 +11,8 @@ from uscl.data.augment import (
     PRETRAIN_SPATIAL,
     IntensityRange,
     SpatialRange,
+    cell_diagonals,
+    cell_places,
     change_intensity,
     draw_affine,
     draw_intensity,
@@ -103,3 +105,22 @@ def test_gamma_keeps_a_frames_extremes_under_any_norm(rng):
     assert torch.allclose(changed.amin((1, 2, 3)), images.amin((1, 2, 3)), atol=1e-2)
     order = images.flatten(1).argsort(dim=1)
     assert (changed.flatten(1).gather(1, order).diff(dim=1) >= 0).all()
+
+
+def test_a_cells_place_is_what_the_warped_image_shows_there(rng):
+    """An image whose pixels hold their own coordinates, warped and pooled to cells: flips, turns, zooms carried."""
+    side = (2 * torch.arange(64) + 1) / 64 - 1
+    down, across = torch.meshgrid(side, side, indexing="ij")
+    theta = draw_affine(32, PRETRAIN_SPATIAL, rng)
+    assert (torch.linalg.det(theta[:, :, :2]) < 0).any() and (torch.linalg.det(theta[:, :, :2]) > 0).any()
+    moved = warp(torch.stack([across, down, torch.ones(64, 64)]).repeat(32, 1, 1, 1), theta)
+    cells = torch.nn.functional.avg_pool2d(moved, 8).flatten(2).transpose(1, 2)
+    inside = cells[..., 2] > 0.9999
+    assert inside.float().mean() > 0.5
+    error = (cells[..., :2] - cell_places(theta, 8)).abs().amax(dim=-1)
+    assert error[inside].max() < 0.01 * float(cell_diagonals(theta, 8).min())
+
+
+def test_a_cells_diagonal_shrinks_with_zoom_and_not_with_turning(rng):
+    turned = draw_affine(8, SpatialRange(15.0, (2.0, 2.0), 0.2, True), rng)
+    assert cell_diagonals(turned, 4).tolist() == pytest.approx([0.5 * 2 / 4 * 2**0.5] * 8, rel=1e-5)

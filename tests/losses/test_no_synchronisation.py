@@ -5,11 +5,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from uscl.data.augment import cell_diagonals, cell_places
 from uscl.data.augment_chaitanya import draw_chaitanya, warp_elastic
 from uscl.data.augment_nnunet import POLICIES, change_grey_levels, draw_nnunet
 from uscl.data.pairs import local_pairs, nearest_regions, pair_masks
 from uscl.data.partitions import cross_clip_pairs, partition_masks, simclr_masks
+from uscl.data.pixels import at_cells, class_ranks, compared_views, draw_per_class, innermost_class
 from uscl.losses.contrastive import info_nce, info_nce_chance, pairwise, pairwise_chance
+from uscl.losses.dense import pixel_consistency, pixel_supcon, pixel_supcon_chance, propagate
 from uscl.losses.exclusive import exclusive_dice_ce
 from uscl.losses.local import local_info_nce, local_info_nce_chance, local_pairwise
 from uscl.losses.segmentation import dice_ce
@@ -43,6 +46,26 @@ BOTH, LOCAL = (MASKS.positive_NN, MASKS.negative_NN), {"neighbour_RR": nearest_r
 NNUNET_DRAW = draw_nnunet(64, 8, POLICIES["nnunet"], np.random.default_rng(0))  # of so many, all changes are drawn
 CHAITANYA_DRAW = draw_chaitanya(2, 4, faithful_bugs=False, rng=np.random.default_rng(0))
 HEADS = make_heads("softmax", ("one",), (), device=torch.device("cpu"))
+CELLS, THETA = torch.randn(6, 16, 4), torch.eye(2, 3).repeat(6, 1, 1)
+TRUTH, RANKS, COMPARED = torch.rand(6, 2, 8, 8), class_ranks((0, 1)), compared_views(3, "batch")
+
+
+def consistency():
+    """Views are made, compared and measured."""
+    place, diagonal = cell_places(THETA, 4), cell_diagonals(THETA, 4)
+    query = propagate(CELLS, CELLS, power=2.0)
+    return pixel_consistency(query, CELLS, place, diagonal_N=diagonal, distance=0.7, pairs=PAIRS)
+
+
+def supcon(loss=True):
+    """Labels, draw and loss."""
+    label = at_cells(innermost_class(TRUTH, TRUTH[:, :1], rank_K=RANKS, background=True), 4)
+    cell, label = draw_per_class(label, torch.rand(6, 16), num_classes=3, per_class=5)
+    drawn = CELLS.gather(1, cell[..., None].expand(-1, -1, 4))
+    if loss:
+        return pixel_supcon(drawn, label, COMPARED, num_classes=3, temperature=0.07)
+    return pixel_supcon_chance(label, COMPARED, num_classes=3)
+
 
 CALLS = {
     "info_nce": lambda: info_nce(FRAMES, *BOTH, form="supcon_out", temperature=0.1),
@@ -62,6 +85,9 @@ CALLS = {
     "local_info_nce": lambda: local_info_nce(REGIONS, PAIRS, form="supcon_out", temperature=0.1, **LOCAL),
     "local_chance": lambda: local_info_nce_chance(PAIRS, form="supcon_out", **LOCAL),
     "local_pairwise": lambda: local_pairwise(REGIONS, PAIRS, margin=1.0, distance="cosine", **LOCAL),
+    "pixel_consistency": consistency,
+    "pixel_supcon": supcon,
+    "pixel_supcon_chance": lambda: supcon(loss=False),
     "dice_ce": lambda: dice_ce(LOGITS, LOGITS > 0, kind="dice_ce"),
     "exclusive": lambda: exclusive_dice_ce(LOGITS, HEADS.target((LOGITS[:, :1] > 0).float()), kind="dice_ce"),
     "dice_background": lambda: exclusive_dice_ce(LOGITS, LOGITS > 0, kind="dice_background"),

@@ -167,6 +167,12 @@ def test_moot_settings_show_as_a_dash():
     assert shown(settings, "temporal.polarity") == "none"
     assert shown(settings, "contrast.loss") == "x"
     assert shown(settings | {"method": "supervised"}, "contrast.loss") == "-"
+    pixels = settings | {"method": "pixel_supcon", "pixel.start": "random", "decoder.level": 2, "pixel.scope": "batch"}
+    assert [shown(pixels, name) for name in ("contrast.loss", "decoder.level", "pixel.scope")] == ["-", "-", "batch"]
+    assert shown(pixels | {"pixel.start": "encoder"}, "contrast.loss") == "x"
+    assert shown(settings, "pixel.scope") == "-"
+    pixpro = settings | {"contrast.loss": "pixpro", "contrast.form": "simclr", "contrast.momentum": 0.9}
+    assert [shown(pixpro, name) for name in ("contrast.form", "contrast.momentum")] == ["-", "0.9"]
 
 
 def test_a_mean_over_an_unnamed_setting_is_said():

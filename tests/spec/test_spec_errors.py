@@ -92,6 +92,15 @@ IMPOSSIBLE = [
     ("hard pairwise", GOOD.replace("infonce", "pairwise") + "fixed: {temporal.hard_beta: 1}\n", "8: temporal.hard_beta: 1 weights the negatives of an InfoNCE denominator, and contrast.loss: pairwise has none; use contrast.loss: infonce or temporal.hard_beta: 0"),
     ("curriculum of nothing", GOOD + "fixed: {temporal.curriculum: steps}\n", "8: temporal.curriculum: 'steps' moves the distance of far negatives, and temporal.polarity: positive has none; use temporal.polarity: negative or positive_negative with temporal.negatives: intra or all"),
     ("curriculum across clips", GOOD.replace("polarity: positive", "polarity: negative") + "fixed: {temporal.curriculum: cosine, temporal.negatives: cross}\n", "8: temporal.curriculum: 'cosine' moves the distance of far negatives, and temporal.negatives: cross has none; use temporal.polarity: negative or positive_negative with temporal.negatives: intra or all"),
+    ("pixpro negatives", GOOD.replace("infonce", "pixpro").replace("polarity: positive", "polarity: negative"), "5: temporal.polarity: 'negative' makes far frames negatives, and contrast.loss: pixpro has no negatives; use positive or none"),
+    ("pixpro both", GOOD.replace("infonce", "pixpro").replace("polarity: positive", "polarity: positive_negative"), "5: temporal.polarity: 'positive_negative' makes far frames negatives, and contrast.loss: pixpro has no negatives; use positive or none"),
+    ("pixels at random", GOOD + "fixed: {method: pixel_supcon}\n", "5: temporal.polarity: 'positive' pairs frames by time, but method: pixel_supcon with pixel.start: random reads no clip; set temporal.polarity: none, or pixel.start: encoder"),
+    ("pixels in both", GOOD + "fixed: {method: pixel_supcon, pixel.start: encoder, temporal.stage: both}\n", "8: temporal.stage: 'both' pairs frames in the decoder stage, where method: pixel_supcon contrasts labelled pixels; set temporal.stage: encoder"),
+    ("pixels in the decoder", GOOD + "fixed: {method: pixel_supcon, pixel.start: encoder, temporal.stage: decoder}\n", "8: temporal.stage: 'decoder' pairs frames in the decoder stage, where method: pixel_supcon contrasts labelled pixels; set temporal.stage: encoder"),
+    ("pixpro soft", GOOD.replace("infonce", "pixpro") + "fixed: {temporal.soft: true}\n", "8: temporal.soft: true weights near frames, and contrast.loss: pixpro weights no pair; set false"),
+    ("pixpro variant", GOOD.replace("infonce", "pixpro").replace("polarity: positive", "polarity: none") + "fixed: {encoder.variant: GD}\n", "8: encoder.variant: G^D pairs whole frames or regions, contrast.loss: pixpro pairs pixels; use clip"),
+    ("power under one", GOOD + "fixed: {contrast.pixpro_power: 0.5}\n", "8: contrast.pixpro_power: expected at least 1, got '0.5'"),
+    ("one pixel", GOOD + "fixed: {pixel.per_class: 1}\n", "8: pixel.per_class: expected at least 2, got '1'"),
     ("level", GOOD + "fixed: {decoder.level: 4}\n", "8: decoder.level: 4 is beyond tiny, which has 3 decoder blocks at image.size 64; choose 1 to 3"),
     ("stride", GOOD + "fixed: {network.preset: chaitanya, image.size: 48}\n", "8: image.size: 48 is not a multiple of 32, the stride of chaitanya; try 64"),
     ("G^D by time", GOOD + "fixed: {encoder.variant: GD}\n", "8: encoder.variant: G^D with a temporal polarity (positive): it has pairs of its own; set temporal.polarity: none, temporal.stage: decoder, or encoder.variant: clip"),
@@ -191,3 +200,13 @@ def test_an_incomplete_recipe_names_what_it_lacks(tmp_path: Path):
         f"{recipe}: lacks decoder.steps, decoder.lr, decoder.clips, decoder.frames, decoder.level, finetune.steps,"
         " finetune.lr, finetune.batch; a recipe gives every setting that has no default"
     )
+
+
+def test_what_pixpro_and_pixel_contrast_do_not_read_is_not_refused(tmp_path: Path):
+    """Pixels need no grid of regions, an encoder below labelled pixels takes temporal pairs, and none reads level 7."""
+    small = "fixed: {decoder.level: 1, image.size: 32, decoder.patch: 3}\n"  # a map of 4 x 4: too small for 13 regions
+    load_text(tmp_path, GOOD.replace("infonce", "pixpro") + small).cells()
+    with pytest.raises(SpecError, match=r"decoder\.regions: grid13"):
+        load_text(tmp_path, GOOD + small).cells()
+    pixels = "fixed: {method: pixel_supcon, pixel.start: encoder, temporal.stage: encoder, decoder.level: 7}\n"
+    load_text(tmp_path, GOOD + pixels).cells()

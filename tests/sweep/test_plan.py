@@ -222,3 +222,28 @@ def test_planning_imports_neither_torch_nor_ray_nor_mlflow(tmp_path):
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_pixel_contrast_is_planned_with_and_without_an_encoder(tmp_path):
+    rows = (
+        "rows: [{pixel.start: random}, {pixel.start: encoder, temporal.polarity: positive, temporal.stage: encoder}]\n"
+    )
+    fixed = "fixed: {method: pixel_supcon, decoder.clips: 9999, decoder.level: 7}\n"  # the decoder stage is not there
+    plan = plan_of(tmp_path, rows + fixed)
+    names = [list(planned.plan.stages) for planned in plan.cells]
+    assert names == [["decoder", "finetune", "evaluate/val", "evaluate/test"], ["encoder", *names[0]]]
+    plan_of(tmp_path, "fixed: {method: pixel_supcon, encoder.clips: 9999}\n")  # no clip is read
+    with pytest.raises(SpecError, match=r"encoder\.clips: 9999 clips in a batch"):
+        plan_of(tmp_path, "fixed: {method: pixel_supcon, pixel.start: encoder, encoder.clips: 9999}\n")
+
+
+def test_one_class_has_nothing_to_be_contrasted_with(tmp_path, monkeypatch):
+    index = phantom_index(load_sweep(ROOT / "sweeps" / "temporal.yaml").phantom)
+    one = replace(index, classes=index.classes[:1], contains={})
+    monkeypatch.setattr("uscl.data.phantom.phantom_index", lambda spec: one)
+    with pytest.raises(SpecError) as refused:
+        plan_of(tmp_path, "fixed: {method: pixel_supcon, pixel.background: false}\n")
+    assert str(refused.value) == (
+        f"{tmp_path}/x.yaml:4: pixel.background: false leaves one class, and dataset '{one.name}' has no other to "
+        "contrast it with; set true"
+    )

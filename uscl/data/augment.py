@@ -52,6 +52,8 @@ CHAITANYA_GRID, CHAITANYA_CROP, CHAITANYA_CORNER = 192, 100, (10, 70)
 FINETUNE_SPATIAL = SpatialRange(rotation_deg=15.0, zoom=(0.9, 1.15), shift_fraction=0.08, flip=True)
 """Chaitanya 2020: +-15 degrees, scale 0.95 to 1.05, h-flip; a little wider here."""
 FINETUNE_INTENSITY = IntensityRange(brightness=0.1, contrast=(0.8, 1.25), gamma=(0.8, 1.25), noise=0.03)
+PIXEL_INTENSITY = IntensityRange(brightness=0.4, contrast=(0.4, 1.6), gamma=(0.5, 2.0), noise=0.05)
+"""Label-based pixel contrast asks for strong colour jitter (Zhao et al. 2021); of grey images, that is this."""
 FLIP_ONLY = SpatialRange(rotation_deg=0.0, zoom=(1.0, 1.0), shift_fraction=0.0, flip=True)
 
 
@@ -92,6 +94,22 @@ def warp(images_BCHW: Tensor, theta_B23: Tensor) -> Tensor:
         return functional.grid_sample(
             images_BCHW.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False
         )
+
+
+def cell_places(theta_B23: Tensor, map_size: int) -> Tensor:
+    """Where in the original frame the cells of each view's feature map lie: centres (x, y), (B, cells, 2), row by row.
+
+    The frame spans [-1, 1] in both; what `warp` did, a flip included, is in `theta`. `map_size`: cells a side.
+    """
+    centre = (2 * torch.arange(map_size, device=theta_B23.device, dtype=theta_B23.dtype) + 1) / map_size - 1
+    rows, columns = torch.meshgrid(centre, centre, indexing="ij")
+    homogeneous_C3 = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1).flatten(0, 1)
+    return (theta_B23[:, None] * homogeneous_C3[None, :, None]).sum(dim=-1)  # a matmul may be in TF32
+
+
+def cell_diagonals(theta_B23: Tensor, map_size: int) -> Tensor:
+    """Diagonal of a feature cell of each view in the original frame, (B,), in the units of `cell_places`."""
+    return theta_B23[:, :, :2].square().sum(dim=(1, 2)).sqrt() * (2 / map_size)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

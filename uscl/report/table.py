@@ -98,7 +98,7 @@ def row_label(cell: CellPlan) -> str:
 
 def shown(settings: Mapping[str, Any], name: str) -> str:
     """A setting as the table prints it; `-` where another setting makes it moot."""
-    if is_moot(name, settings.get("method", "")):
+    if is_moot(name, settings):
         return NOT_APPLICABLE
     if name.startswith("temporal.") and name != "temporal.polarity" and settings.get("temporal.polarity") == "none":
         return NOT_APPLICABLE

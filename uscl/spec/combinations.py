@@ -6,38 +6,38 @@ from uscl.errors import SpecError
 from uscl.spec.networks import geometry, level_map_size, region_grid
 from uscl.spec.settings import shown
 from uscl.spec.sweep import Cell
-from uscl.spec.trial import METHOD_SECTIONS
-from uscl.spec.variants import refuse_variants
+from uscl.spec.trial import sections_read
+from uscl.spec.variants import clip_stages, refuse_variants
 
 
 def refuse_impossible(cell: Cell) -> None:
     """SpecError, at the place of the setting to change, where a cell cannot be run as asked."""
-    if "temporal" not in METHOD_SECTIONS[cell.spec.method]:
+    if "temporal" not in sections_read(cell.spec.method, cell.spec.pixel.start):
         _refuse_temporal_without_pretraining(cell)
     else:
         _refuse_pairs(cell)
-    if cell.spec.method == "contrastive":
-        refuse_variants(cell)
+    refuse_variants(cell, clip_stages(cell.spec))
     _refuse_geometry(cell)
-    if "finetune" in METHOD_SECTIONS[cell.spec.method]:
+    if "finetune" in sections_read(cell.spec.method, cell.spec.pixel.start):
         _refuse_finetune(cell)
     _refuse_split(cell)
 
 
 def _refuse_temporal_without_pretraining(cell: Cell) -> None:
-    polarity = cell.spec.temporal.polarity
+    polarity, method = cell.spec.temporal.polarity, cell.spec.method
+    said, cure = f"method: {method} never pretrains on clips", "set temporal.polarity: none"
+    if method == "pixel_supcon":
+        said, cure = f"method: {method} with pixel.start: random reads no clip", f"{cure}, or pixel.start: encoder"
     if polarity != "none":
-        raise cell.error(
-            "temporal.polarity",
-            f"'{polarity}' pairs frames by time, but method: {cell.spec.method} never pretrains on clips;"
-            " set temporal.polarity: none",
-        )
+        raise cell.error("temporal.polarity", f"'{polarity}' pairs frames by time, but {said}; {cure}")
 
 
 def _refuse_pairs(cell: Cell) -> None:
     temporal, contrast = cell.spec.temporal, cell.spec.contrast
     if temporal.polarity == "none":
         return
+    _refuse_negatives_of_pixpro(cell)
+    _refuse_decoder_pairs_of_pixels(cell)
     _refuse_window(cell)
     _refuse_few_frames(cell)
     _refuse_sampling(cell)
@@ -46,6 +46,26 @@ def _refuse_pairs(cell: Cell) -> None:
             "contrast.form",
             f"simclr takes exactly one positive per anchor, temporal.polarity: {temporal.polarity} gives several;"
             " use per_pair_neg_only or supcon_out",
+        )
+
+
+def _refuse_negatives_of_pixpro(cell: Cell) -> None:
+    polarity = cell.spec.temporal.polarity
+    if cell.spec.contrast.loss == "pixpro" and polarity != "positive":
+        raise cell.error(
+            "temporal.polarity",
+            f"'{polarity}' makes far frames negatives, and contrast.loss: pixpro has no negatives;"
+            " use positive or none",
+        )
+
+
+def _refuse_decoder_pairs_of_pixels(cell: Cell) -> None:
+    stage = cell.spec.temporal.stage
+    if cell.spec.method == "pixel_supcon" and stage != "encoder":
+        raise cell.error(
+            "temporal.stage",
+            f"'{stage}' pairs frames in the decoder stage, where method: pixel_supcon contrasts labelled pixels;"
+            " set temporal.stage: encoder",
         )
 
 
@@ -80,6 +100,10 @@ def _refuse_sampling(cell: Cell) -> None:
             f"{shown(temporal.hard_beta)} weights the negatives of an InfoNCE denominator, and contrast.loss: {loss}"
             " has none; use contrast.loss: infonce or temporal.hard_beta: 0",
         )
+    if temporal.soft and loss == "pixpro":
+        raise cell.error(
+            "temporal.soft", "true weights near frames, and contrast.loss: pixpro weights no pair; set false"
+        )
     if temporal.curriculum == "none":
         return
     reason = "temporal.negatives: cross" if temporal.negatives == "cross" else ""
@@ -100,8 +124,10 @@ def _refuse_geometry(cell: Cell) -> None:
         preset = "nnunet2d"
     try:
         geometry(preset, size)
-        if "decoder" in METHOD_SECTIONS[cell.spec.method]:
-            region_grid(level_map_size(preset, size, decoder.level), decoder.patch)
+        if "decoder" in sections_read(cell.spec.method, cell.spec.pixel.start):
+            map_size = level_map_size(preset, size, decoder.level)
+            if cell.spec.contrast.loss != "pixpro":  # it compares pixels, not regions
+                region_grid(map_size, decoder.patch)
     except SpecError as error:
         name, _, message = str(error).partition(": ")
         raise cell.error(name, message) from None

@@ -67,8 +67,8 @@ class NetworkSpec(Section):
 class ContrastSpec(Section):
     """The contrastive loss of both pretraining stages."""
 
-    loss: Literal["infonce", "pairwise"] = "infonce"
-    """`pairwise`: eq. 1 of the paper (Chopra et al. 2005)."""
+    loss: Literal["infonce", "pairwise", "pixpro"] = "infonce"
+    """`pairwise`: eq. 1 of the paper (Chopra et al. 2005); `pixpro`: pixels of two crops agree (Xie et al. 2021)."""
     form: Literal["per_pair_neg_only", "supcon_out", "simclr"] = "per_pair_neg_only"
     """InfoNCE denominator (science.md 4); `simclr` allows exactly one positive per anchor."""
     temperature: Positive = 0.1
@@ -77,6 +77,12 @@ class ContrastSpec(Section):
     """Pairwise: negatives are pushed apart to this distance (v of the paper's eq. 1)."""
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """Pairwise: distance of L2-normalised embeddings, or 1 - cosine."""
+    pixpro_power: Annotated[float, Field(ge=1.0)] = 2.0
+    """PixPro: sharpness of propagation, whose weights are max(cosine, 0) to this power."""
+    pixpro_distance: Positive = 0.7
+    """PixPro: pixels closer than this in the original image are positives, in diagonals of a feature cell."""
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    """PixPro: how slowly the momentum branch follows at first; rises to 1 as a half cosine over the steps."""
 
 
 class EncoderSpec(Section):
@@ -218,6 +224,16 @@ class PixelSpec(Section):
     """Peak learning rate of Adam."""
     batch: Annotated[int, Field(ge=2)] = 20
     """Labelled frames per batch; each gives two views."""
+    scope: Literal["within", "cross", "batch"] = "within"
+    """Whose pixels an anchor is compared with: the other view of its image; also that of one more image; of all."""
+    temperature: Positive = 0.07
+    """Cosine similarities are divided by it (Khosla et al. 2020)."""
+    per_class: Annotated[int, Field(ge=2)] = 512
+    """Pixels drawn at most per view and class; a class with fewer than 2 is skipped there."""
+    background: bool = True
+    """Background is a class of its own; `false`: its pixels are left out."""
+    start: Literal["random", "encoder"] = "random"
+    """`encoder`: the encoder stage, with its contrast and temporal pairs, comes first; `random`: no clip is read."""
 
 
 class SpeckleSpec(Section):
@@ -267,7 +283,7 @@ class EvaluateSpec(Section):
 METHOD_SECTIONS: Mapping[str, frozenset[str]] = {
     "contrastive": frozenset({"network", "contrast", "encoder", "decoder", "temporal", "finetune"}),
     "supervised": frozenset({"network", "finetune"}),
-    "pixel_supcon": frozenset({"network", "contrast", "encoder", "decoder", "temporal", "pixel", "finetune"}),
+    "pixel_supcon": frozenset({"network", "contrast", "encoder", "temporal", "pixel", "finetune"}),
     "nnunet2d": frozenset({"nnunet"}),
     "nnunetv2": frozenset({"nnunet"}),
 }
@@ -279,12 +295,37 @@ MOOT_SETTINGS: Mapping[str, frozenset[str]] = {
 """Single settings that a method does not read, of sections that it does: nnU-Net's recipe fixes them."""
 
 
-def is_moot(name: str, method: str) -> bool:
-    """Whether a method never reads setting `name` (`contrast.loss` under `supervised`)."""
-    section = name.split(".")[0]
+CLIP_SECTIONS = frozenset({"contrast", "encoder", "decoder", "temporal"})
+"""Sections of pretraining on clips; `pixel_supcon` reads them only where it starts from an encoder."""
+
+
+def sections_read(method: str, pixel_start: str) -> frozenset[str]:
+    """Sections that a method reads; `pixel_start` (pixel.start) counts under `pixel_supcon` only."""
     read = METHOD_SECTIONS.get(method, frozenset())
-    if name in MOOT_SETTINGS.get(method, frozenset()):
+    return read - CLIP_SECTIONS if method == "pixel_supcon" and pixel_start == "random" else read
+
+
+READ_BY_LOSS: Mapping[str, str] = {
+    "contrast.form": "infonce",
+    "contrast.temperature": "infonce",
+    "contrast.margin": "pairwise",
+    "contrast.distance": "pairwise",
+    "contrast.pixpro_power": "pixpro",
+    "contrast.pixpro_distance": "pixpro",
+    "contrast.momentum": "pixpro",
+}
+"""The contrastive loss that alone reads a setting."""
+
+
+def is_moot(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a trial with these settings, by dotted name, never reads `name` (`contrast.loss` under `supervised`)."""
+    loss = settings.get("contrast.loss")
+    if loss is not None and READ_BY_LOSS.get(name, loss) != loss:
         return True
+    if name in MOOT_SETTINGS.get(settings.get("method", ""), frozenset()):
+        return True
+    section = name.split(".")[0]
+    read = sections_read(settings.get("method", ""), settings.get("pixel.start", "random"))
     return section not in read and any(section in sections for sections in METHOD_SECTIONS.values())
 
 

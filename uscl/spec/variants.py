@@ -6,6 +6,7 @@ is moot where the stage is temporal; named by a sweep file or `--set` there, it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from uscl.spec.sweep import Cell
@@ -28,8 +29,8 @@ def is_temporal(temporal: TemporalSpec, stage: PretrainingStage) -> bool:
 
 
 def active_variant(spec: TrialSpec, stage: PretrainingStage) -> str:
-    """The variant that a stage runs: `clip` wherever it is temporal."""
-    if is_temporal(spec.temporal, stage):
+    """The variant that a stage runs: `clip` wherever it is temporal, or compares pixels (pixpro)."""
+    if is_temporal(spec.temporal, stage) or spec.contrast.loss == "pixpro":
         return "clip"
     return spec.encoder.variant if stage == "encoder" else spec.decoder.variant
 
@@ -42,12 +43,18 @@ def encoder_settings(spec: TrialSpec) -> EncoderSpec:
         read["cross_clip_positive"] = False
     if not (variant == "GD" or (variant == "GDminus" and encoder.parts != EncoderSpec.model_fields["parts"].default)):
         read["faithful_bugs"] = False
+    if spec.contrast.loss == "pixpro":  # it projects pixels and has no use for a head of whole frames
+        read["head"] = EncoderSpec.model_fields["head"].default
     return encoder.model_copy(update=read)
 
 
 def decoder_settings(spec: TrialSpec) -> DecoderSpec:
     """What the decoder stage reads: its section, with one value for everything that its variant makes moot."""
-    return spec.decoder.model_copy(update=_batch_settings(spec.decoder, active_variant(spec, "decoder")))
+    read = _batch_settings(spec.decoder, active_variant(spec, "decoder"))
+    if spec.contrast.loss == "pixpro":  # it compares pixels: no regions, no negatives
+        unread = ("regions", "patch", "num_negatives", "cross_clip_negative")
+        read |= {name: DecoderSpec.model_fields[name].default for name in unread}
+    return spec.decoder.model_copy(update=read)
 
 
 def contrast_settings(spec: TrialSpec, stage: PretrainingStage) -> ContrastSpec:
@@ -67,14 +74,21 @@ def _batch_settings(section: EncoderSpec | DecoderSpec, variant: str) -> dict[st
     return unread
 
 
-def refuse_variants(cell: Cell) -> None:
+def clip_stages(spec: TrialSpec) -> tuple[PretrainingStage, ...]:
+    """The stages of a trial that pretrain on clips, in order."""
+    if spec.method == "pixel_supcon":
+        return ("encoder",) if spec.pixel.start == "encoder" else ()
+    return ("encoder", "decoder") if spec.method == "contrastive" else ()
+
+
+def refuse_variants(cell: Cell, stages: Sequence[PretrainingStage]) -> None:
     """SpecError where a variant cannot be what a cell asks for, as far as that is known without the data."""
-    stages: tuple[PretrainingStage, PretrainingStage] = ("encoder", "decoder")
     for stage in stages:
         _refuse_temporal(cell, stage)
+        _refuse_pixpro(cell, stage)
         _refuse_form(cell, stage)
         _refuse_grey_levels(cell, stage)
-    if active_variant(cell.spec, "decoder") == "LD":
+    if "decoder" in stages and active_variant(cell.spec, "decoder") == "LD":
         _refuse_cross_clip(cell)
 
 
@@ -87,6 +101,15 @@ def _refuse_temporal(cell: Cell, stage: PretrainingStage) -> None:
             name,
             f"{_SYMBOLS[asked]} with a temporal polarity ({temporal.polarity}): it has pairs of its own;"
             f" set temporal.polarity: none, temporal.stage: {other}, or {name}: clip",
+        )
+
+
+def _refuse_pixpro(cell: Cell, stage: PretrainingStage) -> None:
+    name = f"{stage}.variant"
+    asked = cell.spec.encoder.variant if stage == "encoder" else cell.spec.decoder.variant
+    if asked != "clip" and name in cell.asked and cell.spec.contrast.loss == "pixpro":
+        raise cell.error(
+            name, f"{_SYMBOLS[asked]} pairs whole frames or regions, contrast.loss: pixpro pairs pixels; use clip"
         )
 
 

@@ -14,6 +14,7 @@ from uscl.models.heads import LocalHead
 from uscl.spec.networks import region_grid
 from uscl.stages.context import StageContext, StageEvents, seed_everything
 from uscl.stages.inputs import ContrastInputs, DecoderInputs
+from uscl.stages.pixpro import PixproTask
 from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
 from uscl.stages.variants import fixed_pairs
 from uscl.stages.views import ViewLoader, Views, pair_settings, short_clips
@@ -26,7 +27,8 @@ def train_decoder(context: StageContext) -> StageEvents:
     """Pretrain the first decoder blocks; publishes encoder and those blocks, without the projection head."""
     inputs = context.stage.inputs
     assert isinstance(inputs, DecoderInputs)
-    return (yield from pretrain(DecoderTask(inputs, context), inputs.decoder, context))
+    task = PixproTask(inputs, context) if inputs.contrast.loss == "pixpro" else DecoderTask(inputs, context)
+    return (yield from pretrain(task, inputs.decoder, context))
 
 
 class DecoderTask:

@@ -12,6 +12,7 @@ from uscl.losses.contrastive import info_nce, info_nce_chance, pairwise, pairwis
 from uscl.models.heads import GlobalHead
 from uscl.stages.context import StageContext, StageEvents, seed_everything
 from uscl.stages.inputs import ContrastInputs, EncoderInputs
+from uscl.stages.pixpro import PixproTask
 from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
 from uscl.stages.variants import fixed_masks, loss_scale
 from uscl.stages.views import ViewLoader, pair_settings, short_clips
@@ -24,7 +25,8 @@ def train_encoder(context: StageContext) -> StageEvents:
     """Pretrain the encoder on the stage's clips; publishes the encoder's weights without the projection head."""
     inputs = context.stage.inputs
     assert isinstance(inputs, EncoderInputs)
-    return (yield from pretrain(EncoderTask(inputs, context), inputs.encoder, context))
+    task = PixproTask(inputs, context) if inputs.contrast.loss == "pixpro" else EncoderTask(inputs, context)
+    return (yield from pretrain(task, inputs.encoder, context))
 
 
 class EncoderTask:

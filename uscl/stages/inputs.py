@@ -26,11 +26,14 @@ from uscl.spec.trial import (
 class ContrastInputs(Section):
     """Contrastive loss; what the chosen loss does not read is None."""
 
-    loss: Literal["infonce", "pairwise"]
+    loss: Literal["infonce", "pairwise", "pixpro"]
     form: str | None
     temperature: float | None
     margin: float | None
     distance: str | None
+    pixpro_power: Annotated[float | None, Field(json_schema_extra={"neutral": None})] = None
+    pixpro_distance: Annotated[float | None, Field(json_schema_extra={"neutral": None})] = None
+    momentum: Annotated[float | None, Field(json_schema_extra={"neutral": None})] = None
 
 
 class PairInputs(Section):
@@ -111,13 +114,17 @@ class NnunetInputs(Section):
 
 
 class PixelInputs(Section):
-    """All that label-based pixel contrast reads besides its labelled cases; it stands where the decoder stage does."""
+    """All that label-based pixel contrast reads besides its labelled cases and, where it starts from one, an encoder.
+
+    It stands where the decoder stage does."""
 
     seed: int
     image: ImageSpec
     network: NetworkSpec
     pixel: PixelSpec
     classes: tuple[str, ...]
+    depths: tuple[int, ...]
+    """Of each class, how many classes contain it: a pixel belongs to the innermost."""
 
 
 class EvaluateInputs(Section):

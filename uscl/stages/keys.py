@@ -30,6 +30,7 @@ from uscl.spec.trial import (
     SpeckleSpec,
     TemporalSpec,
     TrialSpec,
+    sections_read,
 )
 from uscl.spec.variants import PretrainingStage, contrast_settings, decoder_settings, encoder_settings
 from uscl.stages.inputs import (
@@ -41,9 +42,9 @@ from uscl.stages.inputs import (
     FinetuneSettings,
     NnunetInputs,
     PairInputs,
-    PixelInputs,
     StageInputs,
 )
+from uscl.stages.pixel_inputs import pixel_inputs, pixpro_inputs
 
 STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 2, "evaluate": 2}
 """Raised whenever the numbers of a stage change; tests/stages/test_golden.py holds the losses that go with it."""
@@ -125,18 +126,19 @@ def chain(spec: TrialSpec, index: DatasetIndex) -> Chain:
 
 def _pretraining(spec: TrialSpec, index: DatasetIndex, split: Split) -> list[Stage]:
     """The stages before fine-tuning, in order; none where the method starts from random weights."""
-    if spec.method == "pixel_supcon":
-        pixels = PixelInputs(
-            seed=spec.seed.pretrain, image=spec.image, network=_body(spec), pixel=spec.pixel, classes=index.classes
-        )
-        return [_stage("decoder", pixels, _labelled(spec, index, split, selects=False), None, index)]
-    if spec.method != "contrastive":
-        return []
+    stages: list[Stage] = []
     clips = DataSlice(clips=pretraining_clips(index, split))
-    encoder = EncoderInputs(**_pretraining_inputs(spec, "encoder"), encoder=encoder_settings(spec))
-    decoder = DecoderInputs(**_pretraining_inputs(spec, "decoder"), decoder=decoder_settings(spec))
-    first = _stage("encoder", encoder, clips, None, index)
-    return [first, _stage("decoder", decoder, clips, first.ref, index)]
+    if "encoder" in sections_read(spec.method, spec.pixel.start):
+        encoder = EncoderInputs(**_pretraining_inputs(spec, "encoder"), encoder=encoder_settings(spec))
+        stages.append(_stage("encoder", encoder, clips, None, index))
+    parent = stages[-1].ref if stages else None
+    if spec.method == "pixel_supcon":
+        cases = _labelled(spec, index, split, selects=False)
+        stages.append(_stage("decoder", pixel_inputs(spec, network=_body(spec), index=index), cases, parent, index))
+    elif spec.method == "contrastive":
+        decoder = DecoderInputs(**_pretraining_inputs(spec, "decoder"), decoder=decoder_settings(spec))
+        stages.append(_stage("decoder", decoder, clips, parent, index))
+    return stages
 
 
 def stage_key(kind: str, inputs: StageInputs, *, data: str, parent: str | None, version: int | None = None) -> str:
@@ -211,6 +213,8 @@ def _contrast_inputs(contrast: ContrastSpec) -> ContrastInputs:
         return ContrastInputs(
             loss="infonce", form=contrast.form, temperature=contrast.temperature, margin=None, distance=None
         )
+    if contrast.loss == "pixpro":
+        return pixpro_inputs(contrast)
     return ContrastInputs(
         loss="pairwise", form=None, temperature=None, margin=contrast.margin, distance=contrast.distance
     )

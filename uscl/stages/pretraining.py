@@ -14,7 +14,7 @@ from torch import Tensor
 from uscl.metrics.embedding import COLLAPSED_STD, alignment, embedding_std, uniformity
 from uscl.models.unet import UNet
 from uscl.records import MetricPoint, Outcome
-from uscl.spec.trial import DecoderSpec, EncoderSpec, ImageSpec, NetworkSpec
+from uscl.spec.trial import DecoderSpec, EncoderSpec, ImageSpec, NetworkSpec, PixelSpec
 from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput
 from uscl.stages.loop import FitSettings, Task, fit, pack_tensors
 from uscl.stages.variants import images_per_step
@@ -37,10 +37,11 @@ class PretrainingTask(Task, Protocol):
         """Stop reading ahead."""
 
 
-def pretrain(task: PretrainingTask, spec: EncoderSpec | DecoderSpec, context: StageContext) -> StageEvents:
+def pretrain(task: PretrainingTask, spec: EncoderSpec | DecoderSpec | PixelSpec, context: StageContext) -> StageEvents:
     """Train a pretraining task to its end; publishes its curve and, unless it diverged, its weights."""
     kind = context.stage.kind
-    settings = FitSettings(steps=spec.steps, lr=spec.lr, frames_per_step=images_per_step(spec), prefix=kind)
+    frames = 2 * spec.batch if isinstance(spec, PixelSpec) else images_per_step(spec)
+    settings = FitSettings(steps=spec.steps, lr=spec.lr, frames_per_step=frames, prefix=kind)
     try:
         result = yield from fit(task, settings, context.fit)
     finally:
@@ -75,6 +76,12 @@ def describe_embeddings(embedding_ND: Tensor, positive_NN: Tensor) -> dict[str, 
             "alignment": alignment(wide, positive_NN),
             "uniformity": uniformity(wide),
         }
+
+
+def evenly(length: int, number: int, device: torch.device) -> Tensor:
+    """Indices of at most `number` evenly spread members of `length`, (min(number, length),) int64."""
+    number = min(number, length)
+    return torch.arange(number, device=device) * length // number
 
 
 def last_fifth(points: tuple[MetricPoint, ...], name: str) -> float:

@@ -39,13 +39,14 @@ from uscl.stages.inputs import NnunetInputs, PixelInputs
 from uscl.stages.keys import Chain, Stage, canonical, chain
 from uscl.stages.loop import FitContext, amp_dtype, unpack_tensors
 from uscl.stages.nnunet import train_nnunet2d
+from uscl.stages.pixels import train_pixels
 from uscl.store.stages import StageStore, TornStage
 
 
 def _second(context: StageContext) -> StageEvents:
     """What stands between encoder and fine-tuning: local contrast of clips, or contrast of labelled pixels."""
     if isinstance(context.stage.inputs, PixelInputs):
-        raise NotImplementedError("pixel_supcon")
+        return train_pixels(context)
     return train_decoder(context)
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ class Views:
     """At which distances far frames of a view's clip count; None without a curriculum."""
     short_clips: float
     """Share of the batch's clips that are too short for the window, in [0, 1]."""
+    theta_N23: Tensor | None = field(default=None, kw_only=True)
+    """The affine transform of each view, on the device; None where views are aligned."""
 
 
 class ViewLoader:
@@ -66,7 +68,7 @@ class ViewLoader:
         batch, frames = self._read(step)
         frame = to_device(frames[:, None], self._context.device)
         rng = step_rng(self._seed, self._kind, step)
-        image = self._changed(frame.repeat(self._rule.augmented, 1, 1, 1), rng)
+        image, theta = self._changed(frame.repeat(self._rule.augmented, 1, 1, 1), rng)
         if self._rule.originals:
             image = torch.cat([frame.repeat(self._rule.originals, 1, 1, 1), image])
         if self._blank_N is not None:
@@ -82,17 +84,20 @@ class ViewLoader:
             patient_N=patient,
             far_range_N2=None if batch.far_range is None else torch.from_numpy(np.tile(batch.far_range, (copies, 1))),
             short_clips=batch.short_clips / self._num_clips,
+            theta_N23=theta,
         )
 
-    def _changed(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        """Each image under a random change of its own."""
+    def _changed(self, image: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+        """Each image under a random change of its own, and the affine transforms among them."""
+        theta = None
         if self._spatial:
             count = len(image)
             theta = draw_crop(count, rng) if self._chaitanya else draw_affine(count, PRETRAIN_SPATIAL, rng)
-            image = warp(image, send(theta, image.device))
+            theta = send(theta, image.device)
+            image = warp(image, theta)
         draw = draw_intensity((len(image), *image.shape[2:]), PRETRAIN_INTENSITY, rng)
         image = change_intensity(image, draw.to(image.device))
-        return image.clamp(*CHAITANYA_GREY) if self._chaitanya else image
+        return (image.clamp(*CHAITANYA_GREY) if self._chaitanya else image), theta
 
     def close(self) -> None:
         """Stop reading ahead."""

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from uscl.data.schema import ClipEntry, DatasetIndex
 from uscl.spec.sweep import Cell
-from uscl.spec.trial import DecoderSpec, EncoderSpec
-from uscl.spec.variants import ANYWHERE, BINNED, decoder_settings, encoder_settings
+from uscl.spec.variants import ANYWHERE, BINNED, clip_stages, decoder_settings, encoder_settings
 
 
 def check_batches(cell: Cell, clips: Sequence[ClipEntry], index: DatasetIndex) -> None:
@@ -16,13 +15,10 @@ def check_batches(cell: Cell, clips: Sequence[ClipEntry], index: DatasetIndex) -
     `clips` are those of the dataset that pretraining may read.
     """
     if len(clips) < 2:
-        said = f"contrastive pretrains on 2 clips or more; dataset '{index.name}' has {len(clips)} outside validation"
-        raise cell.error("method", f"{said} and test; use method: supervised")
-    sections: tuple[tuple[str, EncoderSpec | DecoderSpec], ...] = (
-        ("encoder", encoder_settings(cell.spec)),
-        ("decoder", decoder_settings(cell.spec)),
-    )
-    for stage, section in sections:
+        said = f"dataset '{index.name}' has {len(clips)} outside validation and test; use method: supervised"
+        raise cell.error("method", f"{cell.spec.method} pretrains on 2 clips or more; {said}")
+    for stage in clip_stages(cell.spec):
+        section = encoder_settings(cell.spec) if stage == "encoder" else decoder_settings(cell.spec)
         if section.variant in ANYWHERE:
             _check_frames_in_all(cell, stage, section.clips * section.frames, clips)
             continue

@@ -18,6 +18,7 @@ from uscl.errors import DataError, SpecError
 from uscl.records import CellPlan, Outcome, StageRef
 from uscl.spec.sweep import Cell, SweepSpec
 from uscl.spec.trial import TrialSpec, flatten
+from uscl.spec.variants import clip_stages
 from uscl.stages.keys import Chain, chain
 from uscl.store.stages import StageStore
 from uscl.sweep.batch_checks import check_batches
@@ -146,7 +147,10 @@ def _check_against_data(cell: Cell, links: Chain, index: DatasetIndex) -> None:
             f"{spec.image.size} is larger than the {index.size} px frames of dataset '{index.name}'; "
             f"set at most {index.size}, or make the dataset larger",
         )
-    if spec.method == "contrastive":
+    if spec.method == "pixel_supcon" and not spec.pixel.background and len(index.classes) < 2:
+        said = f"false leaves one class, and dataset '{index.name}' has no other to contrast it with; set true"
+        raise cell.error("pixel.background", said)
+    if clip_stages(spec):
         read = set(links.stage("encoder").data.clips)
         clips = [clip for clip in index.clips if clip.clip in read]
         check_batches(cell, clips, index)
@@ -170,7 +174,7 @@ def _check_content(cell: Cell, index: DatasetIndex) -> None:
         raise DataError(
             f"dataset '{index.name}' has no labelled images to fine-tune on; merge one with labels (uscl data merge)"
         )
-    if cell.spec.method == "contrastive" and not index.clips:
+    if clip_stages(cell.spec) and not index.clips:
         said = f"dataset '{index.name}' has no clips to pretrain on; merge one with clips (uscl data merge)"
         raise cell.error("method", f"{said}, or set method: supervised")
 

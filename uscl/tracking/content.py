@@ -143,7 +143,7 @@ def cell_params(cell: CellPlan) -> dict[str, str]:
     method = {"method": cell.settings["method"]} if "method" in cell.settings else {}
     values = {**method, **cell.fixed, **cell.axes, "cell": cell.cell[:10]}
     # one run serves any value that its method does not read
-    values = {name: value for name, value in values.items() if not is_moot(name, cell.settings.get("method", ""))}
+    values = {name: value for name, value in values.items() if not is_moot(name, cell.settings)}
     return {name: clipped(text_of(value), PARAM_CHARACTERS) for name, value in values.items()}
 
 
