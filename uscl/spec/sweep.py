@@ -31,6 +31,7 @@ class ResourcesSpec(Section):
 MEASURES = (
     *("dsc", "dsc_nan_drop", "dsc_gt_present", "dsc_floor", "hd95", "hd95_nan_drop", "miss_rate"),
     *("delta_snr", "delta_snr_present", "delta_snr_present_db", "delta_snr_signed"),
+    *("dsc_leaf", "dsc_leaf_floor", "delta_snr_all"),
     *("detected", "missed", "false_alarm", "snr_degenerate"),
 )
 """What an evaluation measures, over all classes and per class: `test/dsc`, `test/dsc/<class>` (science.md 7)."""

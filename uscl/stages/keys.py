@@ -41,7 +41,7 @@ from uscl.stages.inputs import (
     StageInputs,
 )
 
-STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 2, "evaluate": 1}
+STAGE_VERSION: Mapping[str, int] = {"encoder": 1, "decoder": 1, "finetune": 2, "evaluate": 2}
 """Raised whenever the numbers of a stage change; tests/stages/test_golden.py holds the losses that go with it."""
 
 NNUNET_METHODS = ("nnunet2d", "nnunetv2")
