@@ -31,10 +31,26 @@ class ResourcesSpec(Section):
 MEASURES = (
     *("dsc", "dsc_nan_drop", "dsc_gt_present", "dsc_floor", "hd95", "hd95_nan_drop", "miss_rate"),
     *("delta_snr", "delta_snr_present", "delta_snr_present_db", "delta_snr_signed"),
-    *("dsc_leaf", "dsc_leaf_floor", "delta_snr_all"),
     *("detected", "missed", "false_alarm", "snr_degenerate"),
 )
 """What an evaluation measures, over all classes and per class: `test/dsc`, `test/dsc/<class>` (science.md 7)."""
+OVERALL_MEASURES = ("dsc_leaf", "dsc_leaf_floor", "delta_snr_all")
+"""The other aggregate of a measurement, by name: DSC over leaf classes alone, delta SNR over all (science.md 1.3)."""
+
+
+class PublishedSpec(Section):
+    """Numbers of a paper, printed as a block of their own under the table."""
+
+    source: str = ""
+    """Where they stand: `Singla et al. 2022, table 2`."""
+    dataset: str = "kidney"
+    """What they were measured on. Only on a dataset of this name are ours subtracted; else effects stand side by side."""
+    columns: tuple[str | int | float, ...] = ()
+    """The values of `report.columns` that the numbers stand for, in order; empty where there is one column."""
+    values: dict[str, dict[str, tuple[float | None, ...]]] = {}  # noqa: RUF012  pydantic copies it
+    """Measurement -> row -> numbers, one per column, null where none: `test/dsc: {baseline: [0.44, 0.55, 0.54]}`."""
+    note: str = ""
+    """What a reader must know of them, printed below."""
 
 
 class ReportSpec(Section):
@@ -46,6 +62,9 @@ class ReportSpec(Section):
     """The setting that makes the columns; empty: one column."""
     values: tuple[str, ...] = ("test/dsc",)
     """Measurements shown: `test/dsc`, `val/dsc`, `test/delta_snr`, ...; of one class: `test/dsc/<class>`."""
+    reference: str | dict[str, str | int | float | bool | None] = ""
+    """The row that all others are compared with: its label, its settings as printed, or `{setting: value, ...}`."""
+    published: PublishedSpec = PublishedSpec()
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,10 +165,13 @@ def _sessions(folder: SweepFolder) -> list[Path]:
 
 
 def _is_known(plan: SweepPlan, folder: SweepFolder) -> bool:
-    """Whether the folder holds exactly this plan: its sinks have heard of it."""
+    """Whether the folder holds exactly this plan, and its report: its sinks have heard of it."""
     try:
         known = [cell.to_json() for cell in folder.read_cells()]
     except StoreError:
+        return False
+    report = plan.spec.to_json().get("report")
+    if (folder.read_sweep() or {}).get("report", report) != report:
         return False
     return bool(known == decode_json(encode_json([planned.plan.to_json() for planned in plan.cells])))
 
@@ -180,6 +183,7 @@ def _write_plan(plan: SweepPlan, folder: SweepFolder, say: Say) -> None:
     if changed:
         say(changed)
     folder.write_cells([planned.plan for planned in plan.cells])
+    folder.write_dataset(plan.facts)
 
 
 def _changed(plan: SweepPlan, folder: SweepFolder) -> str:
