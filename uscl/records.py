@@ -168,6 +168,10 @@ class DatasetFacts:
         return cls(**document)
 
 
+NO_FACTS = DatasetFacts()
+"""Of a sweep that an older release ran: nothing is known of its dataset."""
+
+
 @dataclass(frozen=True, slots=True)
 class CellResult:
     """A finished cell: `metrics` holds the aggregated `val/...` and `test/...` of its evaluations."""

@@ -112,7 +112,11 @@ def test_published_numbers_of_all_three_tables(tmp_path):
     assert table_2.values["test/dsc"]["infonce positive encoder"] == (0.51, None)
     table_1 = load_text(tmp_path, TABLE_1).report
     assert len(table_1.published.values["test/dsc"]["Chaitanya"]) == 11
-    assert set(load_text(tmp_path, TABLE_3).report.published.values) == {"test/dsc", "test/dsc/cortex", "test/delta_snr"}
+    assert set(load_text(tmp_path, TABLE_3).report.published.values) == {
+        "test/dsc",
+        "test/dsc/cortex",
+        "test/delta_snr",
+    }
 
 
 def test_published_rows_that_an_option_removes_are_no_mistake(tmp_path):

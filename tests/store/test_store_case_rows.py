@@ -26,5 +26,5 @@ def test_one_measurement_can_be_read_alone():
 
 
 def test_other_bytes_are_refused():
-    with pytest.raises(StoreError, match="cases.parquet: not a table of case rows"):
+    with pytest.raises(StoreError, match=r"cases\.parquet: not a table of case rows"):
         decode_rows(b"PAR1")

@@ -41,7 +41,8 @@ class DatasetWriter:
     """A dataset under way. Use as a context manager: leaves nothing behind when an exception passes.
 
     `size` is the side of stored clip frames, px. `fingerprint` replaces the hash over the files where the content
-    is known by other means (a generated dataset); `agreement` holds scores between two raters. DataError where `path` exists, or a clip or case is ill-formed.
+    is known by other means (a generated dataset). `agreement` holds scores between two raters. DataError where `path`
+    exists, or a clip or case is ill-formed.
     """
 
     def __init__(

@@ -125,7 +125,9 @@ def _require_measurement(value: str, where: str) -> None:
     measure, _, class_name = rest.partition("/")
     known = measure.removesuffix("_n") in (*MEASURES, *OVERALL_MEASURES, "n_cases", "n_patients")
     if part in ("val", "test") and measure.removesuffix("_n") in OVERALL_MEASURES and class_name:
-        raise SpecError(f"{where}: '{value}' is no measurement; {measure} is a mean over classes and has none per class")
+        raise SpecError(
+            f"{where}: '{value}' is no measurement; {measure} is a mean over classes and has none per class"
+        )
     if part in ("val", "test") and known:
         return
     nearly = value if part in ("val", "test") else f"test/{value}"

@@ -1,4 +1,4 @@
-"""What a row of a report is: the cells that the `report.rows` settings do not tell apart, and the names it answers to."""
+"""What a row of a report is: the cells that `report.rows` does not tell apart, and the names it answers to."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class PublishedSpec(Section):
     source: str = ""
     """Where they stand: `Singla et al. 2022, table 2`."""
     dataset: str = "kidney"
-    """What they were measured on. Only on a dataset of this name are ours subtracted; else effects stand side by side."""
+    """What they were measured on. On a dataset of this name they are subtracted from ours, else effects are shown."""
     columns: tuple[str | int | float, ...] = ()
     """The values of `report.columns` that the numbers stand for, in order; empty where there is one column."""
     values: dict[str, dict[str, tuple[float | None, ...]]] = {}  # noqa: RUF012  pydantic copies it

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from uscl.errors import SpecError, StoreError
-from uscl.records import CellPlan, DatasetFacts
+from uscl.records import NO_FACTS, CellPlan, DatasetFacts
 from uscl.store.files import Files, explained, make_folder
 from uscl.store.lease import Lease, acquire_lease
 from uscl.store.strict_json import decode_json, encode_json
@@ -99,12 +99,12 @@ class SweepFolder:
         """What `write_dataset` kept; nothing known where it is missing (an older release) or torn, which is logged."""
         content = self._files.read_if_there("dataset.json")
         if content is None:
-            return DatasetFacts()
+            return NO_FACTS
         try:
             return DatasetFacts.from_json(decode_json(content))
         except (ValueError, TypeError) as error:
             log.warning("%s/dataset.json is torn (%s); it counts as absent", self.path, error)
-            return DatasetFacts()
+            return NO_FACTS
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Add one record to events.jsonl. One writer at a time: the holder of the lease.

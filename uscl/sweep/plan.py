@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class SweepPlan:
     dataset_fingerprint: str
     cells: tuple[PlannedCell, ...]
     duplicates: tuple[Duplicate, ...]
-    facts: DatasetFacts = DatasetFacts()
+    facts: DatasetFacts = field(default_factory=DatasetFacts)
 
     def cell(self, cell: str) -> PlannedCell:
         """The planned cell of that id; KeyError where there is none."""
