@@ -22,7 +22,10 @@ LEGEND = (
     "seeds and patients, after averaging over label draws and fine-tuning seeds; p (Holm) is corrected for the rows of "
     "its column"
 )
-BOLD = "bold: the interval leaves out zero, at 3 seeds or more, and p (Holm) is below 0.05"
+BOLD = (
+    "bold: the interval leaves out zero, at 3 seeds or more, and p (Holm) is below 0.05 (simulated tables of 9 rows "
+    "without any effect have something bold in up to 16 % at 3 seeds, 8 % at 5, 5 % at 10)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,11 @@ class Difference:
 
     @property
     def bold(self) -> bool:
-        """Whether it would be called a difference: see BOLD."""
+        """Whether it would be called a difference: see BOLD.
+
+        Simulated tables of nine rows without any effect, 30 patients, have something bold in up to 16 % at 3 seeds, 8 %
+        at 5 and 5 % at 10; without Holm it would be 26 to 45 %.
+        """
         return self.paired.bold and self.p_holm < 1 - CONFIDENCE
 
 

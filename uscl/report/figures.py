@@ -20,6 +20,7 @@ EMBEDDING_VALUES = {
 }
 """What an evaluation may say of its network's embeddings, and the words beside the axis."""
 DPI = 110
+PER_LINE = 3
 MAX_ROWS = 20
 """More lines than that cannot be told apart; the first ones are drawn, and the title says so."""
 
@@ -57,8 +58,10 @@ def _draw_efficiency(report: Report) -> bytes:
         panel.set_ylabel(f"{block.value} {block.arrow}")
         panel.set_xticks(columns, report.table.columns)
         panel.grid(alpha=0.25)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), fontsize="small")
+    lines = {
+        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=min(3, len(lines)), fontsize="small")
     return _png(figure)
 
 
@@ -143,13 +146,17 @@ def _embedding_rows(report: Report) -> dict[RowKey, dict[str, dict[str, list[flo
 
 
 def _panels(count: int, *, width: float, height: float) -> tuple[Any, list[Any]]:
-    """A figure with `count` panels side by side; sizes of one panel in inches. Never touches pyplot's global state."""
+    """A figure with `count` panels, at most PER_LINE side by side, and the size of one in inches.
+
+    Never touches pyplot's global state: a sweep's mirror draws in a thread of its own.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * count, height), layout="constrained")
+    across, down = min(count, PER_LINE), math.ceil(count / PER_LINE)
+    figure = Figure(figsize=(width * across, height * down), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(1, count, at + 1) for at in range(count)]
+    return figure, [figure.add_subplot(down, across, at + 1) for at in range(count)]
 
 
 def _style(position: int) -> dict[str, Any]:
