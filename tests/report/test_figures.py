@@ -15,9 +15,9 @@ REPORT = ReportSpec(rows=("temporal.polarity",), columns="labels.fraction", valu
 EMBEDDING = {"val/embedding/separability": 2.0, "val/embedding/compactness": 0.5}
 
 
-def report_of(root, *, fractions=(0.1, 1.0), report=REPORT, embedding=None):
-    grid = itertools.product(("none", "positive"), fractions)
-    cells = [plan_cell(n, row, fraction=fraction) for n, (row, fraction) in enumerate(grid, 1)]
+def report_of(root, *, fractions=(0.1, 1.0), seeds=(0,), report=REPORT, embedding=None):
+    grid = itertools.product(("none", "positive"), fractions, seeds)
+    cells = [plan_cell(n, row, fraction=fraction, seed=seed) for n, (row, fraction, seed) in enumerate(grid, 1)]
     extra = (lambda cell: embedding) if embedding else None
     store = make_store(root, cells, lambda cell: lambda p, i, name: {"dsc": 0.1 * cell.number}, extra=extra)
     return build_report(store, cells, report)
@@ -30,6 +30,10 @@ def report_of(root, *, fractions=(0.1, 1.0), report=REPORT, embedding=None):
         ({"fractions": (0.1,)}, ()),
         ({"report": ReportSpec(rows=("labels.fraction",), columns="temporal.polarity")}, ()),
         ({"report": ReportSpec(rows=("labels.fraction",)), "embedding": EMBEDDING}, ("embedding.png",)),
+        (
+            {"report": ReportSpec(rows=("temporal.polarity",), columns="seed.pretrain"), "seeds": (0, 3)},
+            ("curves.png",),
+        ),
         ({"embedding": EMBEDDING}, ("label_efficiency.png", "embedding.png")),
     ],
 )

@@ -142,7 +142,14 @@ def test_lower_is_better_shows_in_the_header_of_delta_snr():
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("test/dsc", "↑"), ("val/delta_snr_present/cortex", "↓"), ("test/hd95_px", "↓"), ("test/dsc_nan_drop", "↑")],
+    [
+        ("val/embedding/compactness", "↑"),
+        ("val/embedding/uniformity", "↓"),
+        ("test/dsc", "↑"),
+        ("val/delta_snr_present/cortex", "↓"),
+        ("test/hd95_px", "↓"),
+        ("test/dsc_nan_drop", "↑"),
+    ],
 )
 def test_arrows(value, expected):
     assert arrow(value) == expected

@@ -13,9 +13,9 @@ from uscl.report.page import Report
 from uscl.report.table import Block, group_cells
 from uscl.spec.rows import RowKey
 
-EFFICIENCY, EMBEDDING = "label_efficiency.png", "embedding.png"
+EFFICIENCY, CURVES, EMBEDDING = "label_efficiency.png", "curves.png", "embedding.png"
 EMBEDDING_VALUES = {
-    "val/embedding/compactness": "intra-class distance (compactness, lower is tighter)",
+    "val/embedding/compactness": "intra-class compactness (higher is more compact)",
     "val/embedding/separability": "inter-class separability (higher is better)",
 }
 """What an evaluation may say of its network's embeddings, and the words beside the axis."""
@@ -35,10 +35,18 @@ def draw_figures(report: Report) -> dict[str, bytes]:
     return {name: draw(report) for name, (there, draw) in _FIGURES.items() if there(report)}
 
 
-# ---- label efficiency
+# ---- values over numeric columns: label efficiency where these are label fractions
 
 
 def _has_efficiency(report: Report) -> bool:
+    return report.table.column_name == "labels.fraction" and _is_numeric(report)
+
+
+def _has_curves(report: Report) -> bool:
+    return report.table.column_name != "labels.fraction" and _is_numeric(report)
+
+
+def _is_numeric(report: Report) -> bool:
     """Columns that are numbers, at least two of them with a value in some row."""
     columns = [_number_of(column) for column in report.table.columns] if report.table.column_name else []
     if len(columns) < 2 or any(math.isnan(column) for column in columns):
@@ -47,7 +55,7 @@ def _has_efficiency(report: Report) -> bool:
     return any(drawn)
 
 
-def _draw_efficiency(report: Report) -> bytes:
+def _draw_curves(report: Report) -> bytes:
     """A panel per measurement: value over column, one line per row, error bars of one sd over seeds."""
     blocks = [block for block in report.table.blocks if any(e and e.n for row in block.rows for e in row.entries)]
     figure, panels = _panels(len(blocks), width=5.2, height=4.2)
@@ -182,6 +190,7 @@ def _png(figure: Any) -> bytes:
 
 
 _FIGURES: Mapping[str, tuple[Callable[[Report], bool], Callable[[Report], bytes]]] = {
-    EFFICIENCY: (_has_efficiency, _draw_efficiency),
+    EFFICIENCY: (_has_efficiency, _draw_curves),
+    CURVES: (_has_curves, _draw_curves),
     EMBEDDING: (_has_embedding, _draw_embedding),
 }

@@ -20,8 +20,13 @@ from uscl.spec.sweep import ReportSpec
 COLLAPSED, DIVERGED, PARTIAL = "*", "!", "?"
 """Marks beside a mean: a collapsed pretraining is in it; a diverged cell, or one not finished yet, is not."""
 
-LOWER_IS_BETTER = ("delta_snr", "hd95", "loss", "miss", "false_alarm")
-"""Beginnings of the measurements that are errors (science.md 7.2, 7.4)."""
+LOWER_IS_BETTER = (
+    *("delta_snr", "hd95", "loss", "miss", "false_alarm"),
+    *("embedding/alignment", "embedding/uniformity"),
+)
+"""Beginnings of the measurements that are errors (science.md 7.2, 7.4), or distances of what should be near.
+
+`embedding/compactness` is a mean cosine: higher is more compact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ def build_table(
 
 def arrow(value: str) -> str:
     """`↓` where lower is better, else `↑`."""
-    measure = value.split("/")[1] if "/" in value else value
+    measure = value.partition("/")[2] or value
     return "↓" if measure.startswith(LOWER_IS_BETTER) else "↑"
 
 

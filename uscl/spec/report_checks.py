@@ -10,7 +10,7 @@ from uscl.errors import SpecError
 from uscl.spec.positions import Located
 from uscl.spec.rows import reference_row, row_names, row_titles, rows_called, rows_hint
 from uscl.spec.settings import Given, checked, did_you_mean, require_known, shown, trial_fields
-from uscl.spec.sweep import MEASURES, OVERALL_MEASURES, Cell, ReportSpec
+from uscl.spec.sweep import EMBEDDING_MEASURES, MEASURES, OVERALL_MEASURES, Cell, ReportSpec
 from uscl.spec.trial import flatten
 
 REFERENCE, PUBLISHED = "report.reference", "report.published.values"
@@ -120,16 +120,17 @@ def _is_number(value: Any) -> bool:
 
 
 def _require_measurement(value: str, where: str) -> None:
-    """`test/dsc`, `val/dsc/<class>`, and the counts `test/dsc_n`, `test/n_cases`."""
+    """`test/dsc`, `val/dsc/<class>`, `val/embedding/separability`, and the counts `test/dsc_n`, `test/n_cases`."""
     part, _, rest = value.partition("/")
-    measure, _, class_name = rest.partition("/")
-    known = measure.removesuffix("_n") in (*MEASURES, *OVERALL_MEASURES, "n_cases", "n_patients")
-    if part in ("val", "test") and measure.removesuffix("_n") in OVERALL_MEASURES and class_name:
+    words = rest.split("/")
+    measure = words[0].removesuffix("_n")
+    if measure in OVERALL_MEASURES and words[1:]:
         raise SpecError(
             f"{where}: '{value}' is no measurement; {measure} is a mean over classes and has none per class"
         )
-    if part in ("val", "test") and known:
+    known = (*MEASURES, *OVERALL_MEASURES, *EMBEDDING_MEASURES)
+    if part in ("val", "test") and {measure, "/".join(words[:2])} & {*known, "n_cases", "n_patients"}:
         return
     nearly = value if part in ("val", "test") else f"test/{value}"
-    near = did_you_mean(nearly, [f"{known}/{name}" for known in ("test", "val") for name in MEASURES])
+    near = did_you_mean(nearly, [f"{split}/{name}" for split in ("test", "val") for name in known])
     raise SpecError(f"{where}: '{value}' is no measurement; expected val/... or test/..., as in test/dsc{near}")
