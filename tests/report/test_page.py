@@ -100,6 +100,13 @@ def test_published_numbers_need_no_reference_and_no_value_of_ours(store, cells):
     assert report.published == ()
 
 
+def test_a_reference_that_is_no_row_of_its_own_is_said(store, cells):
+    report = build_report(store, cells, REPORT.model_copy(update={"reference": "twin"}), PHANTOM)
+    assert report.differences == ()
+    assert "no differences: report.reference (twin) is no row of its own here" in to_text(report.sheets())
+    assert not [sheet for sheet in report.sheets() if sheet.title.startswith("effects")]
+
+
 def test_the_table_says_raters_and_how_many_cases(store, cells):
     text = to_text(build_report(store, cells, REPORT, PHANTOM).sheets())
     assert "two raters         0.836  0.836\n" in text

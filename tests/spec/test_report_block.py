@@ -2,13 +2,14 @@
 # ruff: noqa: E501  one case per line
 
 import json
+from pathlib import Path
 
 import pytest
 from sweep_files import load_text
 
 from uscl.errors import SpecError
 from uscl.spec.reference import settings_page, sweep_schema
-from uscl.spec.rows import reference_row
+from uscl.spec.rows import reference_row, row_titles, rows_called
 from uscl.spec.sweep import ReportSpec
 
 TWO_ROWS = """\
@@ -79,6 +80,40 @@ report:
       test/dsc: {Chaitanya: [0.42, 0.55, 0.54], Chaitanya + speckle: [0.34, 0.48, 0.45]}
       test/delta_snr: {Chaitanya: [0.25, 0.20, 0.20], Chaitanya + speckle: [0.22, 0.25, 0.24]}
 """
+
+
+TABLE_2 = """\
+report:
+  rows: [contrast.loss, temporal.polarity, temporal.stage]
+  columns: labels.fraction
+  values: [test/dsc, test/delta_snr]
+  reference: baseline
+  published:
+    source: Singla et al. 2022, table 2
+    columns: [0.1, 0.5, 1.0]
+    values:
+      test/dsc:
+        baseline: [0.44, 0.55, 0.54]
+        infonce positive encoder: [0.45, 0.51, 0.53]
+        infonce positive decoder: [0.47, 0.53, 0.54]
+        infonce positive both: [0.45, 0.50, 0.53]
+        pairwise positive encoder: [0.43, 0.53, 0.55]
+        pairwise positive decoder: [0.44, 0.53, 0.54]
+        pairwise positive both: [0.43, 0.53, 0.53]
+        pairwise positive_negative encoder: [0.45, 0.52, 0.54]
+        pairwise positive_negative decoder: [0.43, 0.52, 0.54]
+        pairwise positive_negative both: [0.46, 0.53, 0.54]
+"""
+
+
+def test_table_2_fits_the_shipped_sweep_row_for_row(tmp_path):
+    shipped = (Path(__file__).parents[2] / "sweeps" / "temporal.yaml").read_text(encoding="utf-8")
+    sweep = load_text(tmp_path, shipped.split("report:\n")[0] + TABLE_2)
+    plans = _plans(sweep)
+    rows = row_titles(plans, sweep.report.rows)
+    assert len(rows) == len(sweep.report.published.values["test/dsc"]) == 10
+    assert all(len(rows_called(name, rows)) == 1 for name in sweep.report.published.values["test/dsc"])
+    assert reference_row(plans, sweep.report.rows, "baseline") == ("infonce", "none", "-")
 
 
 @pytest.mark.parametrize(

@@ -69,19 +69,36 @@ class Comparison:
 
 
 def comparison(cells: Sequence[CellPlan], report: ReportSpec) -> Comparison | None:
-    """The rows, columns and reference row of a report; None where it names no reference, or the plan has none.
+    """The rows, columns and reference row of a report; None where it names no reference, or the plan has none."""
+    reference = find_reference(cells, report)
+    if reference is None:
+        return None
+    rows = row_names(cells, report.rows, report.columns)
+    groups = group_cells(cells, rows, report.columns)
+    return Comparison(groups, column_values(cells, report.columns), reference)
 
-    A reference that the file has and the plan has not is a row whose cells are all those of another row.
+
+def find_reference(cells: Sequence[CellPlan], report: ReportSpec) -> RowKey | None:
+    """The reference row among the cells of a plan; None where the report names none, or it is not there.
+
+    A row of the file is not there where its cells are the same experiments as an earlier row's, and run as those.
     """
     if not report.reference or not cells:
         return None
-    rows = row_names(cells, report.rows, report.columns)
     try:
-        reference = reference_row(cells, rows, report.reference)
+        return reference_row(cells, row_names(cells, report.rows, report.columns), report.reference)
     except SpecError:
         return None
-    groups = group_cells(cells, rows, report.columns)
-    return Comparison(groups, column_values(cells, report.columns), reference)
+
+
+def missing_reference(cells: Sequence[CellPlan], report: ReportSpec) -> tuple[str, ...]:
+    """The note of a report whose reference row is not there."""
+    if not report.reference or not cells or find_reference(cells, report) is not None:
+        return ()
+    return (
+        f"no differences: report.reference ({report.reference}) is no row of its own here; its cells are the same as "
+        "an earlier row's, or no longer declared",
+    )
 
 
 def build_differences(

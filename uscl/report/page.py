@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from uscl.records import NO_FACTS, CellPlan, DatasetFacts
 from uscl.report.collect import CellRecord, collect
-from uscl.report.differences import DifferenceBlock, build_differences, difference_sheets
+from uscl.report.differences import DifferenceBlock, build_differences, difference_sheets, missing_reference
 from uscl.report.latex import to_latex
 from uscl.report.long_format import to_csv
 from uscl.report.published import PublishedBlock, build_published, published_sheets
@@ -51,10 +51,11 @@ def build_report(
 ) -> Report:
     """The report of a sweep as the store stands now, finished or not; equal stores give equal bytes in every format."""
     records = collect(store, cells)
+    table = build_table(cells, records, report, facts)
     return Report(
         spec=report,
         facts=facts,
-        table=build_table(cells, records, report, facts),
+        table=replace(table, notes=(*table.notes, *missing_reference(cells, report))),
         differences=build_differences(store, cells, records, report, facts),
         published=build_published(cells, records, report, facts),
         records=records,

@@ -10,12 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from uscl.errors import SpecError
 from uscl.records import NO_FACTS, CellPlan, DatasetFacts
 from uscl.report.collect import CellRecord
+from uscl.report.differences import find_reference
 from uscl.report.sheet import ABSENT, Sheet, block_title, signed
 from uscl.report.table import Block, Table, arrow, build_table
-from uscl.spec.rows import RowKey, reference_row, row_titles, rows_called
+from uscl.spec.rows import RowKey, row_titles, rows_called
 from uscl.spec.sweep import ReportSpec
 
 Numbers = Mapping[tuple[RowKey, str], float]
@@ -51,6 +51,7 @@ def build_published(
     table = build_table(cells, records, report.model_copy(update={"values": tuple(published.values)}), facts)
     columns = _columns(table, published.columns)
     titles = row_titles(sorted(cells, key=lambda cell: cell.number), table.row_names)
+    reference = find_reference(cells, report)
     same = facts.name.casefold() == published.dataset.casefold() != ""
     blocks = []
     for block in table.blocks:
@@ -60,7 +61,6 @@ def build_published(
                 pairs = ((columns[at], number) for at, number in enumerate(numbers) if at in columns)
                 paper |= {(row, column): number for column, number in pairs if number is not None}
         rows = tuple(row.settings for row in block.rows if any((row.settings, c) in paper for c in columns.values()))
-        reference = _reference(cells, table, report)
         shown = tuple(column for column in table.columns if column in columns.values())
         blocks.append(PublishedBlock(block.value, paper, _ours(table, block), rows, shown, reference, same))
     return tuple(block for block in blocks if block.rows)
@@ -131,15 +131,6 @@ def _is_column(column: str, value: str | int | float) -> bool:
         return float(column) == float(value)
     except ValueError:
         return column == str(value)
-
-
-def _reference(cells: Sequence[CellPlan], table: Table, report: ReportSpec) -> RowKey | None:
-    if not report.reference:
-        return None
-    try:
-        return reference_row(cells, table.row_names, report.reference)
-    except SpecError:
-        return None
 
 
 def _ours(table: Table, block: Block) -> Numbers:
