@@ -21,12 +21,12 @@ MAY_IMPORT = {
     "stages": {"errors", "records", "spec", "store", "speckle", "metrics", "losses", "models", "data"},
     "sweep": {"errors", "records", "spec", "store", "speckle", "metrics", "losses", "models", "data", "stages"},
     "tracking": {"errors", "records", "spec", "store"},
-    "report": {"errors", "records", "spec", "store"},
+    "report": {"errors", "records", "spec", "store", "metrics"},
     "recipes": set(),
 }
 """Rooms and what each may see of the others (design page, section 3); cli may see everything.
 
-losses read data for one type, the pairs of a batch.
+losses read data for one type, the pairs of a batch; report averages case rows by the rules of metrics.
 """
 ONLY_HOME = {"ray": "sweep", "optuna": "sweep", "mlflow": "tracking", "click": "cli", "yaml": None, "rich": None}
 

@@ -127,6 +127,8 @@ class CellPlan:
     """Empty where stages are shared; with `--no-share` the cell's own corner of the store."""
     fixed: Mapping[str, Any] = field(default_factory=dict)
     """Settings besides the axes that the file's `fixed` sets otherwise than the recipe and the defaults do."""
+    cases: Mapping[str, int] = field(default_factory=dict)
+    """How many labelled cases a stage reads, by its name in the chain: those trained on, or scored."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is its inverse."""
@@ -142,6 +144,32 @@ class CellPlan:
         """Read what `to_json` wrote."""
         stages = {name: StageRef(**ref) for name, ref in document["stages"].items()}
         return cls(**{**document, "stages": stages})
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """What a report must know of a dataset besides the store's records."""
+
+    name: str = ""
+    agreement: Metrics = field(default_factory=dict)
+    """Scores between two raters (`dsc`, `dsc/cortex`, `delta_snr`): the human ceiling; empty where nobody measured."""
+    unit: str = "patient"
+    """What stands for a patient in statistics: where some patients are unknown the group, or else the case."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Case -> its unit; empty where every patient is known, and is the unit."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; `from_json` is its inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> DatasetFacts:
+        """Read what `to_json` wrote."""
+        return cls(**document)
+
+
+NO_FACTS = DatasetFacts()
+"""Of a sweep that an older release ran: nothing is known of its dataset."""
 
 
 @dataclass(frozen=True, slots=True)

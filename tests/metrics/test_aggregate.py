@@ -53,6 +53,17 @@ def test_delta_snr_is_the_mean_over_leaf_classes():
     assert (result["delta_snr"], result["delta_snr/capsule"], result["dsc"]) == (0.2, 1.0, 0.5)
 
 
+def test_both_aggregates_are_given_by_name():
+    rows = [row("p", "1", "capsule", delta_snr=1.0, dsc=1.0, dsc_floor=0.0)]
+    rows += [row("p", "1", name, delta_snr=0.2, dsc=0.25, dsc_floor=1.0) for name in ("cortex", "medulla")]
+    result = aggregate(rows, leaf_classes=("cortex", "medulla"))
+    assert (result["dsc"], result["dsc_leaf"], result["dsc_leaf_floor"]) == (0.5, 0.25, 1.0)
+    assert (result["delta_snr"], result["delta_snr_all"]) == pytest.approx((0.2, 1.4 / 3))
+    assert (result["dsc_leaf_n"], result["delta_snr_all_n"], result["delta_snr_n"]) == (2, 3, 2)
+    assert "dsc_leaf/cortex" not in result
+    assert aggregate(rows)["dsc_leaf"] == 0.5  # nothing is known to contain another
+
+
 def test_all_background_on_the_real_sets_presence_rates():
     """Oracle 10: cortex and medulla absent in 198 of 534, CEC in 11.8 %, capsule in 8.8 %: mean DSC 0.237."""
     absent = {"capsule": 47, "cec": 63, "medulla": 198, "cortex": 198}

@@ -168,6 +168,12 @@ def test_compare_is_row_minus_reference_and_bold_needs_an_interval_off_zero():
     assert not paired_interval(rng.normal(0.01, 1, (3, 6))).bold
 
 
+@pytest.mark.parametrize(("num_seeds", "bold"), [(2, False), (3, True)])
+def test_two_seeds_are_not_bold_however_clear(num_seeds, bold):
+    result = paired_interval(np.random.default_rng(0).normal(1, 0.001, (num_seeds, 6)))
+    assert result.low > 0 and result.bold == bold
+
+
 def test_p_and_interval_agree():
     sweeps = null_sweeps(np.random.default_rng(1), 3, SPREADS["as much each"])[:200]
     results = [paired_interval(sweep, confidence=0.8) for sweep in sweeps]

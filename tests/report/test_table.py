@@ -9,13 +9,23 @@ from dataclasses import replace
 import pytest
 
 from uscl.records import CellPlan, CellResult, Outcome, StageManifest, StageRef
+from uscl.report import render
 from uscl.report.collect import CellRecord, cell_result
 from uscl.report.footnotes import device_kind, spans, torch_version
-from uscl.report.render import to_markdown, to_text
-from uscl.report.table import arrow, build_table, floor_name, shown
+from uscl.report.sheet import table_sheets
+from uscl.report.table import arrow, build_table, floor_name
+from uscl.spec.rows import shown
 from uscl.spec.sweep import ReportSpec
 
 REPORT = ReportSpec(rows=("contrast.loss", "temporal.stage"), columns="labels.fraction", values=("test/dsc",))
+
+
+def to_text(table):
+    return render.to_text(table_sheets(table))
+
+
+def to_markdown(table):
+    return render.to_markdown(table_sheets(table))
 
 
 def plan(number, *, loss="infonce", stage="both", fraction=0.1, seed=0, polarity="positive", **settings):
@@ -258,6 +268,6 @@ def test_spans_and_provenance_words():
 
 
 def test_importing_the_report_brings_neither_mlflow_nor_torch_nor_ray():
-    code = "import sys, uscl.report.render; print([m for m in ('mlflow', 'torch', 'ray') if m in sys.modules])"
+    code = "import sys, uscl.report.page; print([m for m in ('mlflow', 'torch', 'ray') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

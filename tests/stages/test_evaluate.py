@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from uscl.data.dataset import Case
-from uscl.records import CaseRow
-from uscl.stages.evaluate import decode_rows, encode_rows, predict, score_case
+from uscl.stages.evaluate import predict, score_case
 from uscl.stages.inputs import EvaluateInputs
 
 
@@ -89,16 +88,6 @@ def test_pixels_that_are_not_known_are_not_scored():
     unknown = Case(case.case, case.patient, case.image, case.masks, known, case.sector, None)
     row = score_case(unknown, Threshold(), inputs_of()).rows[0]
     assert row.values["truth_px"] == 0
-
-
-def test_rows_survive_parquet():
-    rows = [
-        CaseRow("a", "p", "test", "outer", 4, 5, {"dsc": 0.5, "hd95": float("nan")}),
-        CaseRow("a", "p", "test", "inner", 4, 5, {"dsc": 1.0, "hd95": 2.0}),
-    ]
-    back = decode_rows(encode_rows(rows))
-    assert [(row.class_name, row.values["dsc"]) for row in back] == [("outer", 0.5), ("inner", 1.0)]
-    assert np.isnan(back[0].values["hd95"])
 
 
 def test_the_best_the_median_and_the_worst_case_are_drawn(trial, tiny_dataset, tmp_path):

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from uscl.errors import SpecError, StoreError
-from uscl.records import CellPlan, Progress, StageRef, event_from_json, event_to_json
+from uscl.records import CellPlan, DatasetFacts, Progress, StageRef, event_from_json, event_to_json
 from uscl.store.files import StoreFull
 from uscl.store.sweeps import SweepFolder, find_cell, list_sweeps
 
@@ -33,6 +33,18 @@ def test_the_resolved_sweep_round_trips(tmp_path):
     assert SweepFolder(tmp_path, "temporal-paper").read_sweep() == document
     assert folder.path == tmp_path / "sweeps" / "temporal-paper"
     assert "kidney: è" in (folder.path / "sweep.yaml").read_text()
+
+
+def test_what_is_known_of_the_dataset_round_trips(tmp_path, caplog):
+    folder = SweepFolder(tmp_path, "temporal")
+    assert folder.read_dataset() == DatasetFacts(), "an older release kept nothing"
+    facts = DatasetFacts("kidney", {"dsc": 0.836}, "group", {"c0": "g"})
+    folder.write_dataset(facts)
+    assert SweepFolder(tmp_path, "temporal").read_dataset() == facts
+    for torn in ('{"name": "kid', '{"other": 3}'):
+        (folder.path / "dataset.json").write_text(torn)
+        assert folder.read_dataset() == DatasetFacts()
+        assert "dataset.json is torn" in caplog.text
 
 
 def test_a_longer_grid_may_be_written_over_it(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from uscl import recipes
 from uscl.data.phantom import phantom_index
 from uscl.errors import DataError, SpecError
-from uscl.records import Outcome
+from uscl.records import CellPlan, Outcome
 from uscl.spec.reader import load_sweep
 from uscl.sweep.plan import cell_store, outlook, plan_sweep, queue_cells, survey, to_do
 from uscl.sweep.sharing import sharing
@@ -43,6 +43,16 @@ def test_the_shipped_temporal_sweep_is_30_cells_over_5_encoders_and_10_decoders(
     assert plan.dataset_path == tmp_path / "data" / f"phantom-{plan.dataset_fingerprint[:10]}"
     assert not plan.dataset_path.exists()
     assert plan.cell(plan.cells[3].plan.cell) is plan.cells[3]
+
+
+def test_a_plan_knows_how_many_labelled_cases_each_cell_reads_and_which_dataset(tmp_path):
+    plan = plan_of(tmp_path, sets=("labels.fraction=[0.5, 1.0]",))
+    assert [planned.plan.cases for planned in plan.cells] == [
+        {"finetune": 48, "evaluate/val": 32, "evaluate/test": 32},
+        {"finetune": 96, "evaluate/val": 32, "evaluate/test": 32},
+    ]
+    assert (plan.facts.name, plan.facts.unit) == ("phantom", "patient")
+    assert CellPlan.from_json(plan.cells[0].plan.to_json()) == plan.cells[0].plan
 
 
 def test_cells_that_are_one_experiment_are_named_and_run_once(tmp_path):

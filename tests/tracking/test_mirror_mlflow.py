@@ -19,7 +19,8 @@ from fake_sweep import (
 )
 
 from uscl.records import Failed, MetricPoint, Outcome, StagePublished, SweepEvent
-from uscl.report.render import table_files
+from uscl.report.figures import draw_figures
+from uscl.report.page import build_report, table_files
 from uscl.spec.sweep import ReportSpec
 from uscl.store.curves import encode_points
 from uscl.tracking.mirror import Mirror, TrackerError, sync
@@ -88,13 +89,20 @@ def files_of(client, run, folder=None):
 
 
 def copy(store, cells, **kwargs):
-    return sync(store, IDENTITY, cells=cells, table=lambda: table_files(store, cells, REPORT), **kwargs)
+    return sync(store, IDENTITY, cells=cells, **files_of_report(store, cells), **kwargs)
+
+
+def files_of_report(store, cells):
+    """What the sweep command hands a mirror."""
+    return {
+        "table": lambda: table_files(build_report(store, cells, REPORT)),
+        "figures": lambda: draw_figures(build_report(store, cells, REPORT)),
+    }
 
 
 def test_live_mirror_and_sync_into_an_empty_mlflow_say_the_same(store, cells, empty_database):
-    mirror = Mirror(
-        store, IDENTITY, cells=cells, table=lambda: table_files(store, cells, REPORT), every_s=0.05, warn=pytest.fail
-    )
+    report = files_of_report(store, cells)
+    mirror = Mirror(store, IDENTITY, cells=cells, **report, every_s=0.05, warn=pytest.fail)
     live_through_a_sweep(store, cells, mirror)
     mirror.close()
     shutil.copy(empty_database, store.root / "other.db")
@@ -147,7 +155,9 @@ def test_what_a_finished_run_holds(store, cells):
     ]
     assert {"config.yaml", "stages.json", "overlays/test/overlay-best-p01.png"} <= set(run["files"])
     assert run["inputs"] == parent["inputs"] == [("phantom-0123456789", ("0123456789" * 6)[:36])]
-    assert parent["files"] == ["sweep.yaml", "table.md", "table.txt"]
+    assert parent["files"] == [
+        "label_efficiency.png", "report.csv", "report.tex", "sweep.yaml", "table.md", "table.txt",
+    ]  # fmt: skip
     assert (parent["status"], parent["tags"]["uscl.finished"]) == ("FINISHED", "4")
     assert "**test/dsc" in parent["tags"]["mlflow.note.content"]
 

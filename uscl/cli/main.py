@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "check": LazyCommand("check:check", "Check sweep files; print their cells, and what each would reuse."),
     "schema": LazyCommand("check:schema", "Print the JSON Schema of a sweep file, for editors."),
     "trial": LazyCommand("sweep:trial", "Run one cell of a sweep file in this process, without Ray."),
+    "report": LazyCommand("report:report", "Print a sweep's report from the store."),
     "logs": LazyCommand("sweep:logs", "Print the log of a cell's last attempt."),
     "data": LazyCommand("data:data", "Make, import and look at datasets."),
     "ui": LazyCommand("ui:ui", "Bring MLflow up to date, then serve its pages."),

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from uscl.cli.options import store_option, sweep_options
 from uscl.records import CellFinished, Drained, Failed, Outcome, Sink, TrialEvent
-from uscl.report.render import table_files
+from uscl.report.figures import draw_figures, figure_names
+from uscl.report.page import Report, build_report, table_files
 from uscl.spec.reader import load_sweep
 from uscl.store.files import Files
 from uscl.store.stages import StageStore, new_attempt
@@ -115,10 +116,20 @@ def _sinks(study: Study, view: SweepView, *, mirrored: bool) -> list[Sink]:
 def _mirror(plan: SweepPlan, view: SweepView) -> Sink:
     from uscl.tracking.mirror import Mirror
 
-    store, cells = StageStore(plan.store_root), [planned.plan for planned in plan.cells]
     return Mirror(
-        store, plan.identity, cells=cells, warn=view.say, table=lambda: table_files(store, cells, plan.spec.report)
+        StageStore(plan.store_root),
+        plan.identity,
+        cells=[planned.plan for planned in plan.cells],
+        warn=view.say,
+        table=lambda: table_files(_report(plan)),
+        figures=lambda: draw_figures(_report(plan)),
     )
+
+
+def _report(plan: SweepPlan) -> Report:
+    """The plan's report as the store stands now."""
+    cells = [planned.plan for planned in plan.cells]
+    return build_report(StageStore(plan.store_root), cells, plan.spec.report, plan.facts)
 
 
 def _print_end(study: Study, outcome: StudyOutcome, console: Console, *, ran: bool) -> None:
@@ -186,15 +197,21 @@ def _say(console: Console, line: str) -> None:
 
 
 def _print_table(plan: SweepPlan, console: Console) -> None:
-    """The table on the screen and in the sweep's folder."""
-    store, cells = StageStore(plan.store_root), [planned.plan for planned in plan.cells]
-    folder = SweepFolder(plan.store_root, plan.identity)
-    files = table_files(store, cells, plan.spec.report)
-    for name, text in files.items():
-        path = folder.report_path(name)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            Files(path.parent).write(name, text.encode())
-    console.print(files["table.txt"], markup=False, soft_wrap=True)
+    """The report on the screen and in the sweep's folder; figures only where they can have changed."""
+    report, folder = _report(plan), SweepFolder(plan.store_root, plan.identity)
+    if folder.read_dataset() != plan.facts:
+        folder.write_dataset(plan.facts)
+    files = {name: text.encode() for name, text in table_files(report).items()}
+    changed = {name: content for name, content in files.items() if _is_news(folder.report_path(name), content)}
+    if changed or not all(folder.report_path(name).exists() for name in figure_names(report)):
+        changed |= draw_figures(report)
+    for name, content in changed.items():
+        Files(folder.report_path(name).parent).write(name, content)
+    console.print(files["table.txt"].decode(), markup=False, soft_wrap=True)
+
+
+def _is_news(path: Path, content: bytes) -> bool:
+    return not path.exists() or path.read_bytes() != content
 
 
 @click.command()

@@ -20,8 +20,8 @@ import click
 
 from uscl.cli.options import store_option
 from uscl.errors import LeaseHeld, SpecError, StoreError, UsclError
-from uscl.report.render import table_files
-from uscl.spec.sweep import ReportSpec
+from uscl.report.figures import draw_figures
+from uscl.report.page import stored_report, table_files
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder, list_sweeps
 from uscl.tracking import mirror
@@ -111,12 +111,6 @@ def serving(location: Location, *, port: int) -> Iterator[subprocess.Popen[bytes
             _end(server)
 
 
-def table_of(store: StageStore, folder: SweepFolder) -> Mapping[str, str]:
-    """`table.txt` and `table.md` of a sweep, by the `report:` block that its folder keeps."""
-    document = folder.read_sweep() or {}
-    return table_files(store, folder.read_cells(), ReportSpec(**document.get("report", {})))
-
-
 def _folders(store: Path, sweep: str | None) -> list[SweepFolder]:
     folders = list(list_sweeps(store))
     if sweep is None:
@@ -135,8 +129,13 @@ def _sync_unless_running(store: Path, folder: SweepFolder, *, must: bool) -> Syn
     stages = StageStore(store)
     try:
         with folder.acquire_lease():
-            cells = folder.read_cells()
-            return mirror.sync(stages, folder.identity, cells=cells, table=lambda: table_of(stages, folder))
+            return mirror.sync(
+                stages,
+                folder.identity,
+                cells=folder.read_cells(),
+                table=lambda: table_files(stored_report(stages, folder)),
+                figures=lambda: draw_figures(stored_report(stages, folder)),
+            )
     except LeaseHeld:
         if must:
             raise

@@ -186,7 +186,15 @@ def _index(document: Mapping[str, Any], clips: list[dict[str, Any]], cases: list
         size=document["size"],
         clips=tuple(_clip_entry(row) for row in clips),
         cases=tuple(_case_entry(row) for row in cases),
+        agreement=_agreement(document.get("agreement", {})),
     )
+
+
+def _agreement(given: Any) -> dict[str, float]:
+    """The scores between two raters; TypeError where these are no numbers by name."""
+    if not isinstance(given, dict) or not all(type(value) in (int, float) for value in given.values()):
+        raise TypeError(f"agreement: expected numbers by measurement, got {given!r}")
+    return {name: float(value) for name, value in given.items()}
 
 
 def _clip_entry(row: dict[str, Any]) -> ClipEntry:

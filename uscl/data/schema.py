@@ -1,6 +1,7 @@
 """What a dataset folder holds: file names, Arrow schemas, and the index that plans and splits are made from.
 
-dataset.json        name, classes, containment, size, licence, sources, sha256 and bytes of each file, fingerprint
+dataset.json        name, classes, containment, size, licence, sources, sha256 and bytes of each file, fingerprint;
+                    where two raters were compared, `agreement`: {"dsc": .., "dsc/cortex": .., "delta_snr": ..}
 clips.parquet       one row per clip: who, where its frames lie, frame times, duplicates, sector, source size, spacing
 frames-NNN.arrow    square uint8 frames, one fixed-size binary per frame, Arrow IPC, read through a memory map
 labels.parquet      one row per labelled case: who, where its planes lie, classes present, copies, spacing
@@ -136,6 +137,8 @@ class DatasetIndex:
     """Side of the stored square frames, px."""
     clips: tuple[ClipEntry, ...] = ()
     cases: tuple[CaseEntry, ...] = ()
+    agreement: Mapping[str, float] = field(default_factory=dict)
+    """Scores between two raters, by measurement (`dsc`, `dsc/<class>`); in no fingerprint and no key."""
 
     @property
     def leaf_classes(self) -> tuple[str, ...]:

@@ -41,7 +41,8 @@ class DatasetWriter:
     """A dataset under way. Use as a context manager: leaves nothing behind when an exception passes.
 
     `size` is the side of stored clip frames, px. `fingerprint` replaces the hash over the files where the content
-    is known by other means (a generated dataset). DataError where `path` exists, or a clip or case is ill-formed.
+    is known by other means (a generated dataset). `agreement` holds scores between two raters. DataError where `path`
+    exists, or a clip or case is ill-formed.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class DatasetWriter:
         licence: str = "",
         sources: Sequence[Mapping[str, Any]] = (),
         fingerprint: str | None = None,
+        agreement: Mapping[str, float] | None = None,
     ) -> None:
         self.path = Path(path)
         self.classes = tuple(classes)
@@ -64,6 +66,7 @@ class DatasetWriter:
         self._document = {"format": DATASET_FORMAT, "version": DATASET_VERSION, "name": name}
         self._document |= {"classes": list(self.classes), "contains": contains, "size": size}
         self._document |= {"licence": licence, "sources": [dict(source) for source in sources]}
+        self._document |= {"agreement": dict(agreement)} if agreement else {}
         self._fingerprint = fingerprint
         self._aside = _new_folder(self.path)
         self._frames = _ArrowFiles(self._aside, "frames", frame_schema(size))

@@ -30,27 +30,47 @@ COUNTS = ("detected", "missed", "false_alarm", "snr_degenerate")
 """Measurements that are summed over all rows."""
 LEAF_ONLY_PREFIX = "delta_snr"
 """delta SNR is averaged over leaf classes alone: those that contain no other (science.md 7.4)."""
+OTHER_AGGREGATES: Mapping[str, tuple[str, bool]] = {
+    "dsc_leaf": ("dsc", True),
+    "dsc_leaf_floor": ("dsc_floor", True),
+    "delta_snr_all": ("delta_snr", False),
+}
+"""The other mean over classes of a measurement, by name: what is averaged, and whether over leaf classes alone.
+
+The paper's tables mix the two (science.md 1.3), so both are measured: `dsc` is over all classes, `delta_snr` over
+leaf classes.
+"""
 
 
 def aggregate(rows: Sequence[CaseRow], *, leaf_classes: Collection[str] | None = None) -> dict[str, float]:
     """Every measurement of the rows as `name` and `name/<class>`, the number of rows behind it as `name_n[/<class>]`.
 
     `dsc_floor` is the DSC (both_empty_one) of predicting nothing. `leaf_classes` (all, where None) are those whose
-    mean is the `delta_snr...`; per class it is given for every class that has values. `n_cases` and `n_patients`
-    count what was scored. The order of rows does not matter beyond rounding.
+    mean is the `delta_snr...`; per class it is given for every class that has values. OTHER_AGGREGATES are means over
+    classes only. `n_cases` and `n_patients` count what was scored. The order of rows does not matter beyond rounding.
     """
     classes = list(dict.fromkeys(row.class_name for row in rows))
-    leaves = classes if leaf_classes is None else [name for name in classes if name in leaf_classes]
     result: dict[str, float] = {
         "n_cases": float(len({row.case for row in rows})),
         "n_patients": float(len({row.patient for row in rows})),
     }
     for name in dict.fromkeys(name for row in rows for name in row.values):
         if name in MEANS:
-            result |= _averaged(rows, name, classes, leaves if name.startswith(LEAF_ONLY_PREFIX) else classes)
+            result |= _averaged(rows, name, classes, classes_in_mean(name, classes, leaf_classes))
         elif name in COUNTS:
             result |= _counted(rows, name, classes)
+    for name, (measured, _) in OTHER_AGGREGATES.items():
+        if measured in result:
+            chosen = classes_in_mean(name, classes, leaf_classes)
+            result[name] = mean(result[f"{measured}/{class_name}"] for class_name in chosen)
+            result[f"{name}_n"] = math.fsum(result[f"{measured}_n/{class_name}"] for class_name in chosen)
     return result
+
+
+def classes_in_mean(name: str, classes: Sequence[str], leaf_classes: Collection[str] | None) -> list[str]:
+    """The classes that a measurement without `/class` is the mean over; `leaf_classes` is all where None."""
+    _, leaf_only = OTHER_AGGREGATES.get(name, (name, name.startswith(LEAF_ONLY_PREFIX)))
+    return [one for one in classes if not leaf_only or leaf_classes is None or one in leaf_classes]
 
 
 def patient_means(rows: Iterable[CaseRow], name: str) -> dict[str, float]:

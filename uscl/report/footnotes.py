@@ -7,12 +7,15 @@ from typing import Any
 
 from uscl.records import CellPlan, CellResult, Outcome
 from uscl.report.collect import CellRecord
+from uscl.spec.rows import shown
 
 EMPTY_RULES = {
     "dsc": "both masks empty = 1, one empty = 0 (both_empty_one)",
+    "dsc_leaf": "mean over the classes that contain no other; dsc is over all classes",
     "dsc_nan_drop": "both masks empty is left out, one empty = 0 (nan_drop)",
     "dsc_gt_present": "only cases where the class is present (gt_present_only): false positives elsewhere do not count",
     "delta_snr": "the SNR of an empty mask is 0, so both empty adds 0; an error in log10 units, lower is better",
+    "delta_snr_all": "mean over all classes; delta_snr is over those that contain no other",
     "delta_snr_present": "only where both masks are non-empty; an error in log10 units, lower is better",
     "hd95": "px; a missed or invented region counts as the image diagonal; both empty is left out",
     "hd95_nan_drop": "px; only where both masks are non-empty, so it falls as less is found",
@@ -20,6 +23,8 @@ EMPTY_RULES = {
     "classes fill has no figure",
 }
 """How each measurement treats empty masks (science.md 7), and which pixels an embedding's figures are of."""
+PARTS = {"val": "validation", "test": "test"}
+"""The scored parts of a split, by their names in measurements and in words."""
 COORDINATES = (
     "the decoder stage learned coordinates (decoder/position_retrieval over 0.5; "
     "control: decoder.cross_clip_negative: true)"
@@ -33,8 +38,12 @@ def footnotes(
     values: Sequence[str],
     *,
     mixed: Sequence[str] = (),
+    column: str = "",
 ) -> tuple[str, ...]:
-    """The notes below a table, in a fixed order; `mixed` names settings that a mean averages over unsaid."""
+    """The notes below a table, in a fixed order; `mixed` names settings that a mean averages over unsaid.
+
+    `column` is the setting that makes the columns.
+    """
     results = {cell.number: _result(records, cell) for cell in cells}
     notes = [
         _cells_note("* collapsed pretraining, in the mean", results, lambda r: r is not None and _collapsed(r)),
@@ -42,6 +51,7 @@ def footnotes(
         _cells_note("! diverged (non-finite loss), not in the mean", results, lambda r: r is not None and _diverged(r)),
         _cells_note("? not finished, not in the mean", results, lambda r: r is None),
         f"means also average over {', '.join(mixed)} (no ± there): name it in `report.rows`" if mixed else "",
+        *_case_notes(cells, column),
         *_rule_notes(values),
         *_provenance_notes(records[cell.cell] for cell in cells if cell.cell in records),
     ]
@@ -94,6 +104,35 @@ def spans(numbers: Sequence[int]) -> str:
         else:
             runs.append([number, number])
     return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
+
+
+def _case_notes(cells: Sequence[CellPlan], column: str) -> list[str]:
+    """How many labelled cases were trained on, by column, and how many scored."""
+    trained: dict[str, set[int]] = {}
+    for cell in cells:
+        if "finetune" in cell.cases:
+            trained.setdefault(shown(cell.settings, column) if column else "", set()).add(cell.cases["finetune"])
+    if not trained:
+        return []
+    words = [f"{at} -> {_range(counts)}" if at else _range(counts) for at, counts in _in_order(trained)]
+    scored = {part: {c.cases[f"evaluate/{part}"] for c in cells if f"evaluate/{part}" in c.cases} for part in PARTS}
+    chosen = any(cell.settings.get("finetune.select") == "best_val" for cell in cells)
+    also = " (they also choose the step: finetune.select: best_val)" if chosen else ""
+    said = [f"{_range(counts)} {PARTS[part]}{also * (part == 'val')}" for part, counts in scored.items() if counts]
+    by = f" by {column}" if column else ""
+    return [f"labelled training cases{by}: {', '.join(words)}; scored on {' and '.join(said)} cases"]
+
+
+def _in_order(by_text: Mapping[str, set[int]]) -> list[tuple[str, set[int]]]:
+    """By number where all are numbers, else as they come."""
+    try:
+        return sorted(by_text.items(), key=lambda item: float(item[0] or 0))
+    except ValueError:
+        return list(by_text.items())
+
+
+def _range(counts: set[int]) -> str:
+    return str(min(counts)) if len(counts) == 1 else f"{min(counts)}-{max(counts)}"
 
 
 def _rule_notes(values: Sequence[str]) -> list[str]:

@@ -5,22 +5,18 @@ A pure function of the plan and the store's records; equal records give equal by
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
-from uscl.records import CellPlan, Outcome
+from uscl.records import NO_FACTS, CellPlan, DatasetFacts, Outcome
 from uscl.report.collect import CellRecord
 from uscl.report.footnotes import footnotes
+from uscl.spec.rows import SEEDS, RowKey, row_key, row_names, shown
 from uscl.spec.sweep import ReportSpec
-from uscl.spec.trial import is_moot
 
-SEEDS = ("seed.pretrain", "seed.finetune", "labels.draw")
-"""Settings that a row averages over: repeats of one question, not questions."""
-NOT_APPLICABLE = "-"
 COLLAPSED, DIVERGED, PARTIAL = "*", "!", "?"
 """Marks beside a mean: a collapsed pretraining is in it; a diverged cell, or one not finished yet, is not."""
 
@@ -64,6 +60,8 @@ class Block:
     rows: tuple[Row, ...]
     floor: tuple[Entry | None, ...] | None
     """What a prediction of nothing but background scores, per column; None where there is no such figure."""
+    ceiling: float | None = None
+    """What two raters score against each other on this dataset; None where nobody measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,32 +76,22 @@ class Table:
     notes: tuple[str, ...]
 
 
-def build_table(cells: Sequence[CellPlan], records: Mapping[str, CellRecord], report: ReportSpec) -> Table:
+def build_table(
+    cells: Sequence[CellPlan],
+    records: Mapping[str, CellRecord],
+    report: ReportSpec,
+    facts: DatasetFacts = NO_FACTS,
+) -> Table:
     """The table of the `report:` block over the planned cells; cells without a record count as missing.
 
     Mean and n are over the finished cells of a row and column, and so is the sample sd where these differ in seeds
     alone; a NaN measurement leaves n.
     """
-    rows, columns = _row_names(cells, report), _column_values(cells, report.columns)
-    groups = _groups(cells, rows, report.columns)
-    blocks = tuple(_block(value, groups, columns, records) for value in report.values)
-    notes = footnotes(cells, records, report.values, mixed=_mixed_axes(groups))
+    rows, columns = row_names(cells, report.rows, report.columns), column_values(cells, report.columns)
+    groups = group_cells(cells, rows, report.columns)
+    blocks = tuple(_block(value, groups, columns, records, facts) for value in report.values)
+    notes = footnotes(cells, records, report.values, mixed=_mixed_axes(groups), column=report.columns)
     return Table(rows, report.columns, columns, blocks, (*_single_run_note(blocks), *notes))
-
-
-def row_label(cell: CellPlan) -> str:
-    """The label without its `name=value` words: `baseline` of `baseline labels.fraction=0.1 seed=0`."""
-    return " ".join(word for word in cell.label.split() if word.partition("=")[0] not in cell.axes)
-
-
-def shown(settings: Mapping[str, Any], name: str) -> str:
-    """A setting as the table prints it; `-` where another setting makes it moot."""
-    if is_moot(name, settings):
-        return NOT_APPLICABLE
-    if name.startswith("temporal.") and name != "temporal.polarity" and settings.get("temporal.polarity") == "none":
-        return NOT_APPLICABLE
-    value = settings.get(name, NOT_APPLICABLE)
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def arrow(value: str) -> str:
@@ -119,15 +107,8 @@ def floor_name(value: str) -> str:
     return "/".join([*parts[:at], f"{parts[at]}_floor", *parts[at + 1 :]])
 
 
-def _row_names(cells: Sequence[CellPlan], report: ReportSpec) -> tuple[str, ...]:
-    """The declared rows; without them, every axis that is neither the column nor a seed."""
-    if report.rows:
-        return tuple(report.rows)
-    axes = dict.fromkeys(name for cell in cells for name in cell.axes)
-    return tuple(name for name in axes if name not in (report.columns, "seed", *SEEDS))
-
-
-def _column_values(cells: Sequence[CellPlan], column: str) -> tuple[str, ...]:
+def column_values(cells: Sequence[CellPlan], column: str) -> tuple[str, ...]:
+    """The columns of a table as printed: numbers in their order, words in the cells' order."""
     values = {shown(cell.settings, column): cell.settings.get(column) for cell in cells}
     if not column:
         return tuple(values)
@@ -135,27 +116,21 @@ def _column_values(cells: Sequence[CellPlan], column: str) -> tuple[str, ...]:
     return tuple(sorted(numbers, key=numbers.__getitem__) if len(numbers) == len(values) else values)
 
 
-_Groups = dict[tuple[str, ...], dict[str, list[CellPlan]]]
+Groups: TypeAlias = dict[RowKey, dict[str, list[CellPlan]]]
+"""The cells of each row and column."""
 
 
-def _groups(cells: Iterable[CellPlan], rows: Sequence[str], column: str) -> _Groups:
+def group_cells(cells: Iterable[CellPlan], rows: Sequence[str], column: str) -> Groups:
     """Cells by row and column, in the order of their numbers."""
-    groups: _Groups = {}
+    groups: Groups = {}
     for cell in sorted(cells, key=lambda cell: cell.number):
-        groups.setdefault(_row_key(cell, rows), {}).setdefault(shown(cell.settings, column), []).append(cell)
+        groups.setdefault(row_key(cell, rows), {}).setdefault(shown(cell.settings, column), []).append(cell)
     return groups
 
 
-def _row_key(cell: CellPlan, rows: Sequence[str]) -> tuple[str, ...]:
-    """The settings of a cell's row; where all of them are moot, its method or label first, so that rows differ."""
-    key = tuple(row_label(cell) if name == "label" else shown(cell.settings, name) for name in rows)
-    if not key or any(text != NOT_APPLICABLE for text in key):
-        return key
-    method = cell.settings.get("method", "contrastive")
-    return (row_label(cell) or NOT_APPLICABLE if method == "contrastive" else method, *key[1:])
-
-
-def _block(value: str, groups: _Groups, columns: Sequence[str], records: Mapping[str, CellRecord]) -> Block:
+def _block(
+    value: str, groups: Groups, columns: Sequence[str], records: Mapping[str, CellRecord], facts: DatasetFacts
+) -> Block:
     rows = tuple(
         Row(settings, tuple(_entry(by_column.get(column), value, records) for column in columns))
         for settings, by_column in groups.items()
@@ -163,7 +138,7 @@ def _block(value: str, groups: _Groups, columns: Sequence[str], records: Mapping
     everything = {column: [c for by_column in groups.values() for c in by_column.get(column, ())] for column in columns}
     floor = tuple(_entry(everything[column], floor_name(value), records) for column in columns)
     known = any(entry is not None and entry.n for entry in floor)
-    return Block(value, arrow(value), rows, floor if known else None)
+    return Block(value, arrow(value), rows, floor if known else None, facts.agreement.get(value.partition("/")[2]))
 
 
 def _entry(cells: Sequence[CellPlan] | None, value: str, records: Mapping[str, CellRecord]) -> Entry | None:
@@ -176,7 +151,7 @@ def _entry(cells: Sequence[CellPlan] | None, value: str, records: Mapping[str, C
     marks += DIVERGED * any(result is not None and result.outcome is Outcome.DIVERGED for result in results)
     marks += PARTIAL * any(result is None for result in results)
     mean = math.fsum(values) / len(values) if values else math.nan
-    repeats = len(values) > 1 and not _mixed(cells)
+    repeats = len(values) > 1 and not mixed_settings(cells)
     sd = statistics.stdev(values) if repeats else math.nan
     return Entry(mean, sd, len(values), marks)
 
@@ -189,12 +164,13 @@ def _single_run_note(blocks: Sequence[Block]) -> tuple[str, ...]:
     return ("n = 1: one training run, no spread is known; add seeds before reading small differences",)
 
 
-def _mixed_axes(groups: _Groups) -> tuple[str, ...]:
+def _mixed_axes(groups: Groups) -> tuple[str, ...]:
     """Settings, other than seeds, that cells of one entry differ in: the mean hides them."""
     entries = [cells for by_column in groups.values() for cells in by_column.values()]
-    return tuple(dict.fromkeys(name for cells in entries for name in _mixed(cells)))
+    return tuple(dict.fromkeys(name for cells in entries for name in mixed_settings(cells)))
 
 
-def _mixed(cells: Sequence[CellPlan]) -> tuple[str, ...]:
+def mixed_settings(cells: Sequence[CellPlan]) -> tuple[str, ...]:
+    """Settings other than seeds that the cells differ in."""
     axes = dict.fromkeys(name for cell in cells for name in cell.axes if name not in ("seed", *SEEDS))
     return tuple(name for name in axes if len({shown(cell.settings, name) for cell in cells}) > 1)

@@ -20,18 +20,18 @@ from uscl.spec.documents import SWEEP_KEYS, Document, read_document, read_recipe
 from uscl.spec.grid import axes_of, cells_of
 from uscl.spec.phantom import PhantomSpec
 from uscl.spec.positions import Located, one_line, parse_located
+from uscl.spec.report_checks import check_names, check_rows, check_shape
 from uscl.spec.settings import (
     Given,
     Place,
     checked,
-    did_you_mean,
     fields_of,
     flatten_located,
     nested,
     shown,
     trial_fields,
 )
-from uscl.spec.sweep import EMBEDDING_MEASURES, MEASURES, Cell, ReportSpec, ResourcesSpec, SweepSpec
+from uscl.spec.sweep import Cell, ReportSpec, ResourcesSpec, SweepSpec
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -147,30 +147,14 @@ def _given(
 
 
 def _report(document: Document, cells: Sequence[Cell], options: Mapping[str, Given]) -> ReportSpec:
-    """The `report` block and `--set report.*`; SpecError where one names no setting or no measurement."""
-    report = _section(ReportSpec, "report", (document,), options)
+    """The `report` block and `--set report.*`; SpecError where one names no setting, measurement or row."""
     given = _given(ReportSpec, "report", (document,), options)
-    for key, listed in (("rows", report.rows), ("columns", (report.columns,))):
-        for name in listed:
-            if name and (name != "label" or key == "columns") and name not in trial_fields():
-                where = given[f"report.{key}"].at(f"report.{key}")
-                raise SpecError(f"{where}: '{name}' is no setting{did_you_mean(name, trial_fields())}")
-    for value in report.values:
-        _require_measurement(value, given["report.values"].at("report.values") if "report.values" in given else "")
-    return report if document.block("report").value else _filled_in(report, cells, given)
-
-
-def _require_measurement(value: str, where: str) -> None:
-    """`test/dsc`, `val/dsc/<class>`, `val/embedding/separability`, and the counts `test/dsc_n`, `test/n_cases`."""
-    part, _, rest = value.partition("/")
-    words = rest.split("/")
-    measures = {words[0].removesuffix("_n"), "/".join(words[:2])}
-    known = (*MEASURES, *EMBEDDING_MEASURES)
-    if part in ("val", "test") and measures & {*known, "n_cases", "n_patients"}:
-        return
-    nearly = value if part in ("val", "test") else f"test/{value}"
-    near = did_you_mean(nearly, [f"{split}/{name}" for split in ("test", "val") for name in known])
-    raise SpecError(f"{where}: '{value}' is no measurement; expected val/... or test/..., as in test/dsc{near}")
+    check_shape(given)
+    report = _section(ReportSpec, "report", (document,), options)
+    check_names(report, given)
+    report = report if document.block("report").value else _filled_in(report, cells, given)
+    check_rows(report, given, cells, changed=any(name in trial_fields() for name in options))
+    return report
 
 
 def _filled_in(report: ReportSpec, cells: Sequence[Cell], given: Mapping[str, Given]) -> ReportSpec:

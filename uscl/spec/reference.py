@@ -13,7 +13,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from uscl.spec.phantom import PhantomSpec
-from uscl.spec.settings import is_list_field, json_schema_of, shown, trial_fields, unannotated
+from uscl.spec.settings import (
+    fields_of,
+    is_list_field,
+    is_mapping_field,
+    json_schema_of,
+    shown,
+    trial_fields,
+    unannotated,
+)
 from uscl.spec.sweep import ReportSpec, ResourcesSpec
 from uscl.spec.trial import TrialSpec
 
@@ -37,7 +45,7 @@ def settings_page() -> str:
         ("Resources", "resources", ResourcesSpec),
         ("The table", "report", ReportSpec),
     ):
-        parts.append(f"## {title}: `{name}`\n\n{model.__doc__}\n\n{_rows(model.model_fields, f'{name}.')}")
+        parts.append(f"## {title}: `{name}`\n\n{model.__doc__}\n\n{_rows(fields_of(model), f'{name}.')}")
     return "\n".join(parts)
 
 
@@ -66,14 +74,16 @@ def _rows(fields: Mapping[str, FieldInfo], prefix: str) -> str:
 def _default_in_words(name: str, field: FieldInfo) -> str:
     if field.is_required():
         return "at the top of the file" if name == "data" else "from the recipe"
-    return f"`{shown(field.get_default())}`" if field.get_default() != "" else "empty"
+    return f"`{shown(field.get_default())}`" if field.get_default() not in ("", {}) else "empty"
 
 
 def values_in_words(field: FieldInfo) -> str:
     """What a field takes: `whole number, >= 1`, or its choices."""
     kind = field.annotation
+    if is_mapping_field(field):
+        return "mapping" if get_origin(kind) is dict else "text, or a mapping"
     if is_list_field(field):
-        return "list of names"
+        return "list of names" if unannotated(get_args(kind)[0]) is str else "list of values"
     if get_origin(kind) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(kind))
     if get_origin(kind) in (Union, types.UnionType):
@@ -143,5 +153,8 @@ def _add_nested(properties: dict[str, Any], section: str, key: str, leaf: dict[s
 
 
 def _block_schema(model: type[BaseModel]) -> dict[str, Any]:
-    properties = {name: json_schema_of(field) for name, field in model.model_fields.items()}
+    properties: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        section: Any = field.annotation
+        properties[name] = _block_schema(section) if _is_section(field) else json_schema_of(field)
     return {"type": "object", "properties": properties, "additionalProperties": False}

@@ -66,6 +66,11 @@ def is_list_field(field: FieldInfo) -> bool:
     return get_origin(field.annotation) is tuple
 
 
+def is_mapping_field(field: FieldInfo) -> bool:
+    """Whether a value of this field may be a mapping (`report.reference`)."""
+    return any(get_origin(kind) is dict for kind in (field.annotation, *get_args(field.annotation)))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or nothing where no known word is near. A bare `steps` means every `*.steps`."""
     names = list(known)
@@ -124,7 +129,7 @@ def require_known(name: str, where: str, *, known: Mapping[str, FieldInfo]) -> N
 def checked(name: str, value: Any, where: str, *, field: FieldInfo) -> Setting:
     """The setting with its value as the field's type; SpecError in words where it does not fit."""
     setting = Setting(name, value, where)
-    if isinstance(value, dict):
+    if isinstance(value, dict) and not is_mapping_field(field):
         raise setting.error(f"expected {_expected(field)}, got a mapping")
     if isinstance(value, bool) and field.annotation is not bool:
         raise setting.error(f"expected {_expected(field)}, got '{shown(value)}'")
@@ -177,8 +182,10 @@ def in_words(error: ErrorDetails, field: FieldInfo) -> str:
 
 def _expected(field: FieldInfo) -> str:
     kinds = [unannotated(kind) for kind in get_args(field.annotation) if kind is not type(None)]
+    if is_mapping_field(field):
+        return "a mapping" if get_origin(field.annotation) is dict else "text or a mapping"
     if is_list_field(field):
-        return "a list of names"
+        return "a list of names" if kinds[0] is str else "a list of values"
     if field.annotation in _KINDS:
         return _KINDS[field.annotation]
     if kinds and kinds[0] in _KINDS:

@@ -39,6 +39,23 @@ EMBEDDING_MEASURES = (
     *("embedding/effective_rank", "embedding/alignment", "embedding/uniformity"),
 )
 """What it measures of pixels in the last feature map (metrics/separation.py); the first two are per class too."""
+OVERALL_MEASURES = ("dsc_leaf", "dsc_leaf_floor", "delta_snr_all")
+"""The other aggregate of a measurement, by name: DSC over leaf classes alone, delta SNR over all (science.md 1.3)."""
+
+
+class PublishedSpec(Section):
+    """Numbers of a paper, printed as a block of their own under the table."""
+
+    source: str = ""
+    """Where they stand: `Singla et al. 2022, table 2`."""
+    dataset: str = "kidney"
+    """What they were measured on. On a dataset of this name they are subtracted from ours, else effects are shown."""
+    columns: tuple[str | int | float, ...] = ()
+    """The values of `report.columns` that the numbers stand for, in order; empty where there is one column."""
+    values: dict[str, dict[str, tuple[float | None, ...]]] = {}  # noqa: RUF012  pydantic copies it
+    """Measurement -> row -> numbers, one per column, null where none: `test/dsc: {baseline: [0.44, 0.55, 0.54]}`."""
+    note: str = ""
+    """What a reader must know of them, printed below."""
 
 
 class ReportSpec(Section):
@@ -50,6 +67,9 @@ class ReportSpec(Section):
     """The setting that makes the columns; empty: one column."""
     values: tuple[str, ...] = ("test/dsc",)
     """Measurements shown: `test/dsc`, `val/dsc`, `test/delta_snr`, ...; of one class: `test/dsc/<class>`."""
+    reference: str | dict[str, str | int | float | bool | None] = ""
+    """The row that all others are compared with: its label, its settings as printed, or `{setting: value, ...}`."""
+    published: PublishedSpec = PublishedSpec()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,11 +28,10 @@ from uscl.stages.context import StageContext, StageEvents, StageOutput
 from uscl.stages.embeddings import EmbeddingProbe, PixelEmbeddings, describe_pixels, draw_pixels
 from uscl.stages.inputs import EvaluateInputs
 from uscl.stages.pretraining import build_unet
+from uscl.store.case_rows import CASES, encode_rows
 
-CASES = "cases.parquet"
 EMBEDDING = "embedding.png"
 """The sampled pixel embeddings by class; drawn for the validation split alone."""
-ROW_FIELDS = ("case", "patient", "split", "class_name", "height_px", "width_px")
 MIRRORS: Mapping[str, Sequence[tuple[int, ...]]] = {
     "none": ((),),
     "flip": ((), (-1,)),
@@ -140,27 +136,6 @@ def score_case(case: Case, network: UNet, inputs: EvaluateInputs) -> ScoredCase:
         for name in inputs.classes
     )
     return ScoredCase(case, predicted, rows)
-
-
-def encode_rows(rows: Sequence[CaseRow]) -> bytes:
-    """Rows as Parquet bytes: one line per case, class and measurement."""
-    lines = [
-        {field: getattr(row, field) for field in ROW_FIELDS} | {"name": name, "value": value}
-        for row in rows
-        for name, value in row.values.items()
-    ]
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(lines), sink)
-    return sink.getvalue()
-
-
-def decode_rows(content: bytes) -> list[CaseRow]:
-    """What `encode_rows` wrote."""
-    values: dict[tuple[str, str, str, str, int, int], dict[str, float]] = {}
-    for line in pq.read_table(io.BytesIO(content)).to_pylist():
-        who = tuple(line[name] for name in ROW_FIELDS)
-        values.setdefault(who, {})[line["name"]] = line["value"]
-    return [CaseRow(*who, values=measured) for who, measured in values.items()]
 
 
 def _overlays(scored: Sequence[ScoredCase], inputs: EvaluateInputs) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 <root>/sweeps/<identity>/sweep.yaml      resolved, as last run
 .../cells.json                           the planned cells
+.../dataset.json                         what a report must know of the dataset
 .../events.jsonl                         appended by the driver only; states, no curves
 .../lease.json                           one driver at a time
 .../logs/<cell>-<attempt>.log            .../report/...
@@ -19,7 +20,7 @@ from typing import Any
 import yaml
 
 from uscl.errors import SpecError, StoreError
-from uscl.records import CellPlan
+from uscl.records import NO_FACTS, CellPlan, DatasetFacts
 from uscl.store.files import Files, explained, make_folder
 from uscl.store.lease import Lease, acquire_lease
 from uscl.store.strict_json import decode_json, encode_json
@@ -90,6 +91,21 @@ class SweepFolder:
             return tuple(CellPlan.from_json(document) for document in decode_json(content))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(f"{self.path}/cells.json is torn ({error}); run the sweep again to rewrite it") from error
+
+    def write_dataset(self, facts: DatasetFacts) -> None:
+        """Keep what a report must know of the dataset, as dataset.json."""
+        self._files.write("dataset.json", encode_json(facts.to_json(), indent=1))
+
+    def read_dataset(self) -> DatasetFacts:
+        """What `write_dataset` kept; nothing known where it is missing (an older release) or torn, which is logged."""
+        content = self._files.read_if_there("dataset.json")
+        if content is None:
+            return NO_FACTS
+        try:
+            return DatasetFacts.from_json(decode_json(content))
+        except (ValueError, TypeError) as error:
+            log.warning("%s/dataset.json is torn (%s); it counts as absent", self.path, error)
+            return NO_FACTS
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Add one record to events.jsonl. One writer at a time: the holder of the lease.

@@ -67,7 +67,7 @@ def session(study: Study, requests: StopRequests) -> Iterator[Path]:
 
 
 def write_plans(study: Study, say: Callable[[str], None]) -> None:
-    """Each sweep's sweep.yaml and cells.json; `say` hears which cells changed since the last start.
+    """Each sweep's sweep.yaml, cells.json and dataset facts; `say` hears which cells changed since the last start.
 
     StoreError, with nothing written, where a folder belongs to a sweep with another recipe or dataset.
     """
@@ -81,6 +81,7 @@ def write_plans(study: Study, say: Callable[[str], None]) -> None:
         if changed:
             say(changed)
         folder.write_cells([planned.plan for planned in plan.cells])
+        folder.write_dataset(plan.facts)
 
 
 def _document(plan: SweepPlan) -> dict[str, object]:
@@ -96,6 +97,9 @@ def _holds(plan: SweepPlan, folder: SweepFolder) -> bool:
     try:
         known = [cell.to_json() for cell in folder.read_cells()]
     except StoreError:
+        return False
+    report = plan.spec.to_json().get("report")
+    if (folder.read_sweep() or {}).get("report", report) != report:
         return False
     return bool(known == decode_json(encode_json([planned.plan.to_json() for planned in plan.cells])))
 

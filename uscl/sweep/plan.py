@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from uscl.data.dataset import open_dataset
+from uscl.data.facts import dataset_facts
 from uscl.data.schema import ClipEntry, DatasetIndex
 from uscl.errors import DataError, SpecError
-from uscl.records import CellPlan, Outcome, StageRef
+from uscl.records import CellPlan, DatasetFacts, Outcome, StageRef
 from uscl.spec.sweep import Cell, SweepSpec
 from uscl.spec.trial import TrialSpec, flatten
 from uscl.spec.variants import clip_stages
@@ -55,6 +56,7 @@ class SweepPlan:
     dataset_fingerprint: str
     cells: tuple[PlannedCell, ...]
     duplicates: tuple[Duplicate, ...]
+    facts: DatasetFacts = field(default_factory=DatasetFacts)
 
     def cell(self, cell: str) -> PlannedCell:
         """The planned cell of that id; KeyError where there is none."""
@@ -86,6 +88,7 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
         dataset_fingerprint=index.fingerprint,
         cells=tuple(cells.values()),
         duplicates=tuple(duplicates),
+        facts=dataset_facts(index),
     )
 
 
@@ -123,6 +126,7 @@ def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool
         settings=flatten(cell.spec),
         stages={stage.name: stage.ref for stage in links.stages},
         namespace="" if share else links.cell[:16],
+        cases={stage.name: len(stage.data.cases) for stage in links.stages if stage.data.cases},
     )
     return PlannedCell(plan, cell.spec, links)
 

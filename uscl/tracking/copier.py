@@ -41,17 +41,27 @@ SHOWN_METRICS = ("test/dsc", "val/dsc", "test/delta_snr")
 log = logging.getLogger(__name__)
 
 TableFiles = Callable[[], Mapping[str, str]]
-"""Gives the table's files by name; called whenever the parent run is written."""
+"""Gives the report's files by name; called whenever the parent run is written."""
+FigureFiles = Callable[[], Mapping[str, bytes]]
+"""Gives the figures by name; called when the parent run is written for the last time."""
 
 
 class Copier:
     """One sweep's copy in MLflow. Opening it talks to MLflow; whatever that raises is the caller's."""
 
     def __init__(
-        self, store: StageStore, identity: str, *, cells: Sequence[CellPlan], location: Location, table: TableFiles
+        self,
+        store: StageStore,
+        identity: str,
+        *,
+        cells: Sequence[CellPlan],
+        location: Location,
+        table: TableFiles,
+        figures: FigureFiles,
     ) -> None:
         """Finds or makes the experiment and learns which runs are there."""
-        self._store, self._identity, self._cells, self._table = store, identity, tuple(cells), table
+        self._store, self._identity, self._cells = store, identity, tuple(cells)
+        self._table, self._figures = table, figures
         self._document: Mapping[str, Any] = SweepFolder(store.root, identity).read_sweep() or {}
         self._tracker = Tracker(location, identity)
         self._sent: dict[tuple[str, str], str] = {}
@@ -63,12 +73,13 @@ class Copier:
         return self._tracker.experiment_id
 
     def copy_parent(self, histories: Mapping[str, CellHistory], *, live: bool) -> None:
-        """The sweep's own run: its state, its resolved file and its table."""
+        """The sweep's own run: its state, its resolved file, its report, and at the end its figures."""
         outcomes = [outcome_of(cell, manifests_of(self._store, cell)) for cell in self._cells]
         table = dict(self._table())
         content = self._parent_content(histories, sum(outcome is not None for outcome in outcomes), table, live=live)
         parent = self._parent = self._tracker.ensure("uscl.parent", content)
-        self._attach(parent, {**table, "sweep.yaml": config_yaml(self._document)})
+        figures = {} if live else self._figures()
+        self._attach(parent, {**table, **figures, "sweep.yaml": config_yaml(self._document)})
         self._name_dataset(parent)
         if not live:
             self._tracker.describe({f"mlflow.sharedViewState.{VIEW}": self._view()})
@@ -122,13 +133,14 @@ class Copier:
     def _attach(
         self,
         known: KnownRun,
-        texts: Mapping[str, str],
+        files: Mapping[str, str | bytes],
         *,
         overlays: Mapping[str, tuple[str, StageManifest]] | None = None,
     ) -> None:
         """Upload a run's files unless just these are there."""
         overlays = overlays or {}
-        hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+        own = {name: content.encode() if isinstance(content, str) else content for name, content in files.items()}
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in own.items()}
         digest = digest_of(hashes | {name: sha256 for name, (sha256, _) in overlays.items()})
         if known.tags.get(FILES_TAG) == digest:
             return
@@ -138,7 +150,7 @@ class Copier:
         except StoreError as error:
             log.warning("mirror: run %s: %s", known.name, error)
             return
-        self._tracker.attach(known, {name: text.encode() for name, text in texts.items()} | images, digest)
+        self._tracker.attach(known, own | images, digest)
 
     def _namespace_of(self, known: KnownRun) -> str:
         cell = known.tags.get("uscl.cell")

@@ -24,7 +24,9 @@ from uscl.tracking.location import Location, find_location
 log = logging.getLogger(__name__)
 
 TableFiles = Callable[[], Mapping[str, str]]
-"""Gives `table.txt` and `table.md` of the sweep as the store stands."""
+"""Gives the report of the sweep as the store stands, by file name; `table.md` is shown as the parent run's note."""
+FigureFiles = Callable[[], Mapping[str, bytes]]
+"""Gives the sweep's figures; asked for when it ends, for drawing takes a second."""
 
 RETRY_S = (5.0, 15.0, 60.0)
 """Pauses after failures in a row: a server that restarts is met soon, one that is gone costs little."""
@@ -52,6 +54,11 @@ def no_table() -> Mapping[str, str]:
     return {}
 
 
+def no_figures() -> Mapping[str, bytes]:
+    """For a sweep without figures."""
+    return {}
+
+
 def sync(
     store: StageStore,
     identity: str,
@@ -59,6 +66,7 @@ def sync(
     cells: Sequence[CellPlan],
     tracking_uri: str | None = None,
     table: TableFiles = no_table,
+    figures: FigureFiles = no_figures,
 ) -> Synced:
     """Rebuild a sweep's experiment from the store; whoever calls holds the sweep's lease. TrackerError, StoreError.
 
@@ -71,7 +79,7 @@ def sync(
 
     try:
         with short_patience():
-            copier = Copier(store, identity, cells=cells, location=location, table=table)
+            copier = Copier(store, identity, cells=cells, location=location, table=table, figures=figures)
             num_runs = _copy_all(copier, cells, histories)
     except UsclError:
         raise
@@ -91,6 +99,7 @@ class Mirror:
         cells: Sequence[CellPlan],
         tracking_uri: str | None = None,
         table: TableFiles = no_table,
+        figures: FigureFiles = no_figures,
         warn: Callable[[str], None] = log.warning,
         every_s: float = 5.0,
         close_s: float = 120.0,
@@ -99,7 +108,8 @@ class Mirror:
 
         `every_s` is the pause between two looks at what is new, `close_s` how long `close` waits for the last one.
         """
-        self._store, self._identity, self._cells, self._table = store, identity, tuple(cells), table
+        self._store, self._identity, self._cells = store, identity, tuple(cells)
+        self._table, self._figures = table, figures
         self._location = find_location(store.root, tracking_uri)
         self._warn, self._every_s, self._close_s = warn, every_s, close_s
         self._warned = False
@@ -152,7 +162,12 @@ class Mirror:
         first = self._copier is None
         if first:
             self._copier = Copier(
-                self._store, self._identity, cells=self._cells, location=self._location, table=self._table
+                self._store,
+                self._identity,
+                cells=self._cells,
+                location=self._location,
+                table=self._table,
+                figures=self._figures,
             )
         cell_ended = self._take_events()
         if first or final:

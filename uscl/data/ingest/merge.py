@@ -48,6 +48,7 @@ def merge_datasets(
         size=_size(*parts),
         licence=licence,
         sources=sources,
+        agreement=_agreement(*parts),
     )
     with writer:
         for part in parts:
@@ -76,6 +77,12 @@ def _classes(first: Dataset, second: Dataset) -> tuple[tuple[str, ...], Mapping[
         )
     chosen = labelled[0] if labelled else first
     return chosen.classes, chosen.index.contains
+
+
+def _agreement(first: Dataset, second: Dataset) -> Mapping[str, float]:
+    """That of the labelled set; of two labelled sets, it speaks of neither's cases alone and is dropped."""
+    labelled = [part.index.agreement for part in (first, second) if part.index.cases]
+    return labelled[0] if len(labelled) == 1 else {}
 
 
 def _class_difference(first: Dataset, second: Dataset) -> str:
