@@ -7,8 +7,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -28,12 +29,16 @@ from uscl.models.unet import UNet
 from uscl.records import CaseRow, Drained, Outcome, Progress
 from uscl.stages.context import StageContext, StageEvents, StageOutput
 from uscl.stages.inputs import EvaluateInputs
+from uscl.stages.nnunetv2.predict import package_predictor
 from uscl.stages.pretraining import build_unet
 
 CASES = "cases.parquet"
 ROW_FIELDS = ("case", "patient", "split", "class_name", "height_px", "width_px")
 THRESHOLD = 0.5
 """Probability from which a pixel belongs to a class."""
+
+Predictor: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
+"""Masks (K, H, W) of a frame (H, W) at its own size, and of nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +74,12 @@ def _score_all(
     inputs: EvaluateInputs, context: StageContext
 ) -> Generator[Progress | Drained, None, list[ScoredCase] | None]:
     fit, cases = context.fit, context.stage.data.cases
-    network = load_network(inputs, context.parent_weights, context.device)
+    predictor = load_predictor(inputs, context.parent_weights, read=context.parent_file, device=context.device)
     scored: list[ScoredCase] = []
     started = told = fit.clock()
     for name in cases:
-        scored.append(score_case(context.dataset.case(name), network, inputs))
+        case = context.dataset.case(name)
+        scored.append(score_case(case, predictor(case.image), inputs))
         now = fit.clock()
         if now - told < fit.event_every_s:
             continue
@@ -86,31 +92,42 @@ def _score_all(
     return scored
 
 
+def load_predictor(
+    inputs: EvaluateInputs, weights: Mapping[str, Tensor], *, read: Callable[[str], bytes], device: torch.device
+) -> Predictor:
+    """What predicts under this engine; `read` gives the files that lie beside the weights."""
+    if inputs.engine == "nnunetv2":
+        return package_predictor(weights, read, inputs.classes, device=device)
+    network = load_network(inputs, weights, device)
+    return lambda image: predict(image, network, inputs)
+
+
 def load_network(inputs: EvaluateInputs, weights: Mapping[str, Tensor], device: torch.device) -> UNet:
     """The fine-tuned network, ready to predict."""
+    assert inputs.image is not None and inputs.network is not None
     network = build_unet(inputs.image, inputs.network, num_classes=len(inputs.classes))
     network.load_state_dict(weights)
     return network.to(device).eval()
 
 
 @torch.no_grad()
-def predict(case: Case, network: UNet, inputs: EvaluateInputs) -> NDArray[np.bool_]:
-    """Masks (K, H, W) of a case at native size: probabilities are resampled, then cut at 1/2.
+def predict(image_HW: NDArray[np.uint8], network: UNet, inputs: EvaluateInputs) -> NDArray[np.bool_]:
+    """Masks (K, H, W) of a frame at native size: probabilities are resampled, then cut at 1/2.
 
-    Nothing of the case but its image is read: an imported still's sector is drawn around its labels too.
+    It is given nothing of a case but its image: an imported still's sector is drawn around its labels too.
     """
+    assert inputs.image is not None
     device = next(network.parameters()).device
-    frame = torch.from_numpy(square_input(case, size=inputs.image.size, norm=inputs.image.norm)).to(device)
+    frame = torch.from_numpy(square_input(image_HW, size=inputs.image.size, norm=inputs.image.norm)).to(device)
     probability = network(frame).sigmoid()
     if inputs.tta == "flip":
         probability = (probability + network(frame.flip(-1)).sigmoid().flip(-1)) / 2
-    native = Letterbox.of(case.image, inputs.image.size).to_native(probability[0].float().cpu().numpy())
+    native = Letterbox.of(image_HW, inputs.image.size).to_native(probability[0].float().cpu().numpy())
     return np.asarray(native > THRESHOLD)
 
 
-def score_case(case: Case, network: UNet, inputs: EvaluateInputs) -> ScoredCase:
-    """Predict one case and measure every class."""
-    predicted = predict(case, network, inputs)
+def score_case(case: Case, predicted: NDArray[np.bool_], inputs: EvaluateInputs) -> ScoredCase:
+    """Measure every class of a case with its predicted masks (K, H, W)."""
     overlap = score_masks(predicted, case.masks, inputs.classes, known_HW=case.known)
     snr = score_snr(case.image, predicted & case.known, case.masks & case.known, inputs.classes)
     rows = tuple(

@@ -6,6 +6,7 @@ declares a `neutral` value and is left out of the key where it has it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
@@ -91,14 +92,26 @@ class FinetuneInputs(Section):
 
 
 class NnunetInputs(Section):
-    """All that nnU-Net's recipe reads besides its cases: our re-implementation, or the real package."""
+    """All that our re-implementation of nnU-Net's recipe reads besides its cases."""
 
-    engine: Literal["nnunet2d", "nnunetv2"]
+    engine: Literal["nnunet2d"]
     seed: int
     image: ImageSpec
     nnunet: NnunetSpec
     speckle: SpeckleSpec | None
     classes: tuple[str, ...]
+
+
+class PackageInputs(Section):
+    """All that the real nnU-Net package reads besides its cases, which it sees at native size."""
+
+    engine: Literal["nnunetv2"]
+    seed: int
+    nnunet: NnunetSpec
+    speckle: SpeckleSpec | None
+    classes: tuple[str, ...]
+    contains: Mapping[str, tuple[str, ...]]
+    """Class -> classes that lie within it: its regions."""
 
 
 class PixelInputs(Section):
@@ -117,11 +130,14 @@ class EvaluateInputs(Section):
     part: Literal["val", "test"]
     engine: Annotated[Literal["unet", "nnunetv2"], Field(json_schema_extra={"neutral": "unet"})] = "unet"
     """What predicts: our U-Net, or the real nnU-Net package."""
-    image: ImageSpec
-    network: NetworkSpec
+    image: ImageSpec | None
+    """None where the engine works at native size and normalises by itself."""
+    network: NetworkSpec | None
+    """None where the engine plans its own."""
     tta: str
     classes: tuple[str, ...]
     leaf_classes: tuple[str, ...]
 
 
-StageInputs: TypeAlias = EncoderInputs | DecoderInputs | PixelInputs | FinetuneInputs | NnunetInputs | EvaluateInputs
+TrainedInputs: TypeAlias = FinetuneInputs | NnunetInputs | PackageInputs
+StageInputs: TypeAlias = EncoderInputs | DecoderInputs | PixelInputs | TrainedInputs | EvaluateInputs

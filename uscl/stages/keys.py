@@ -36,6 +36,7 @@ from uscl.stages.inputs import (
     FinetuneInputs,
     FinetuneSettings,
     NnunetInputs,
+    PackageInputs,
     PairInputs,
     PixelInputs,
     StageInputs,
@@ -247,9 +248,18 @@ def _finetune_inputs(spec: TrialSpec, index: DatasetIndex) -> FinetuneInputs:
     )
 
 
-def _nnunet_inputs(spec: TrialSpec, index: DatasetIndex) -> NnunetInputs:
+def _nnunet_inputs(spec: TrialSpec, index: DatasetIndex) -> NnunetInputs | PackageInputs:
+    if spec.method == "nnunetv2":
+        return PackageInputs(
+            engine="nnunetv2",
+            seed=spec.seed.finetune,
+            nnunet=spec.nnunet,
+            speckle=_speckle_inputs(spec.speckle, index),
+            classes=index.classes,
+            contains=index.contains,
+        )
     return NnunetInputs(
-        engine="nnunetv2" if spec.method == "nnunetv2" else "nnunet2d",
+        engine="nnunet2d",
         seed=spec.seed.finetune,
         image=spec.image,
         nnunet=spec.nnunet,
@@ -292,12 +302,13 @@ def _speckle_inputs(speckle: SpeckleSpec, index: DatasetIndex) -> SpeckleSpec | 
 
 
 def _evaluate_inputs(spec: TrialSpec, index: DatasetIndex, part: Literal["val", "test"]) -> EvaluateInputs:
+    package = spec.method == "nnunetv2"  # its predictor normalises, plans and mirrors by itself
     return EvaluateInputs(
         part=part,
-        engine="nnunetv2" if spec.method == "nnunetv2" else "unet",
-        image=spec.image,
-        network=_network(spec),
-        tta=spec.evaluate.tta,
+        engine="nnunetv2" if package else "unet",
+        image=None if package else spec.image,
+        network=None if package else _network(spec),
+        tta="none" if package else spec.evaluate.tta,
         classes=index.classes,
         leaf_classes=index.leaf_classes,
     )
