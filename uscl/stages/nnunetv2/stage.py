@@ -28,6 +28,7 @@ from uscl.stages.nnunetv2.raw import environment, write_raw
 from uscl.store.curves import encode_points
 
 PACKAGE = "nnunetv2"
+COMMAND = (sys.executable, "-m", "uscl.stages.nnunetv2.entry")
 POLL_S = 0.2
 STOP_WITHIN_S = 6.0
 """How long the process may take to save and end: Ray ends an actor 10 s after asking it to stop."""
@@ -79,7 +80,7 @@ class NnunetProcess:
         self._read = 0
         self._log = (root / "log.txt").open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "uscl.stages.nnunetv2.entry", str(root)],
+            [*COMMAND, str(root)],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
