@@ -29,7 +29,15 @@ MAY_IMPORT = {
 
 losses read data for one type, the pairs of a batch.
 """
-ONLY_HOME = {"ray": "sweep", "optuna": "sweep", "mlflow": "tracking", "click": "cli", "nnunetv2": "stages", "yaml": None, "rich": None}
+ONLY_HOME = {
+    "ray": "sweep",
+    "optuna": "sweep",
+    "mlflow": "tracking",
+    "click": "cli",
+    "nnunetv2": "stages",
+    "yaml": None,
+    "rich": None,
+}
 
 
 def modules():

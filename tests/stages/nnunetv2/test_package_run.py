@@ -6,16 +6,20 @@ Minutes on a CPU: `python -m pytest -m nightly tests/stages/nnunetv2`.
 import json
 
 import pytest
+import torch
 
 pytest.importorskip("nnunetv2")
 
 from uscl.data.dataset import open_dataset
-from uscl.records import CellFinished, Drained, Outcome, Progress, StagePublished, StageRef
+from uscl.export.model import FoundCell, model_of_cell, read_model, write_model
+from uscl.metrics.overlap import score_masks
+from uscl.records import CellFinished, CellPlan, Drained, Outcome, Progress, StagePublished, StageRef
 from uscl.stages.evaluate import CASES, decode_rows
 from uscl.stages.keys import chain
 from uscl.stages.run import run_trial
 from uscl.store.curves import decode_points
 from uscl.store.stages import StageStore
+from uscl.store.sweeps import SweepFolder
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
 SHORT = {"steps": 60, "batch": 2, "base_width": 8}
@@ -72,6 +76,22 @@ def test_the_speckle_term_is_in_its_loss(trained):
     for values in (point.values for point in points):
         weighted = values["finetune/segmentation_loss"] + 0.5 * values["finetune/speckle_loss"]
         assert values["finetune/loss"] == pytest.approx(weighted, rel=1e-5) and values["finetune/speckle_loss"] > 0
+
+
+def test_an_exported_cell_predicts_what_was_scored(spec, trained, tiny_dataset, tmp_path):
+    store, _ = trained
+    index = open_dataset(tiny_dataset).index
+    links = chain(spec, index)
+    stages = {stage.name: stage.ref for stage in links.stages}
+    found = FoundCell(CellPlan(1, links.cell, "nnU-Net", {}, {}, stages), SweepFolder(store.root, "none"))
+    write_model(model_of_cell(store.root, found), tmp_path / "model")
+    model = read_model(tmp_path / "model")
+    assert model.document["contains"] == {"outer": ["inner"]}
+    predictor = model.predictor(torch.device("cpu"))
+    for row in decode_rows(store.read(links.stage("evaluate/test").ref, CASES)):
+        case = open_dataset(tiny_dataset).case(row.case)
+        scores = score_masks(predictor(case.image), case.masks, model.classes, known_HW=case.known)
+        assert scores[row.class_name]["dsc"] == row.values["dsc"]
 
 
 def test_a_drained_run_goes_on_to_the_same_bits(spec, trained, tiny_dataset, tmp_path):
