@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "models": {"errors", "records", "spec", "store", "speckle", "metrics"},
     "losses": {"errors", "records", "spec", "store", "speckle", "metrics", "data"},
     "stages": {"errors", "records", "spec", "store", "speckle", "metrics", "losses", "models", "data"},
+    "export": {"errors", "records", "spec", "store", "metrics", "models", "data", "stages"},
     "sweep": {"errors", "records", "spec", "store", "speckle", "metrics", "losses", "models", "data", "stages"},
     "tracking": {"errors", "records", "spec", "store"},
     "report": {"errors", "records", "spec", "store", "metrics"},
@@ -28,7 +29,15 @@ MAY_IMPORT = {
 
 losses read data for one type, the pairs of a batch; report averages case rows by the rules of metrics.
 """
-ONLY_HOME = {"ray": "sweep", "optuna": "sweep", "mlflow": "tracking", "click": "cli", "yaml": None, "rich": None}
+ONLY_HOME = {
+    "ray": "sweep",
+    "optuna": "sweep",
+    "mlflow": "tracking",
+    "click": "cli",
+    "nnunetv2": "stages",
+    "yaml": None,
+    "rich": None,
+}
 
 
 def modules():

@@ -168,6 +168,19 @@ def test_a_bad_set_argument_is_named(tmp_path: Path, argument: str, message: str
         assert str(caught.value) == f"--set {argument}: {message}"
 
 
+def test_the_real_nnunet_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One line before anything is trained; the package itself is not imported to find out."""
+    text = GOOD.replace("temporal.polarity: positive", "temporal.polarity: none") + "fixed: {method: nnunetv2}\n"
+    monkeypatch.setattr("uscl.spec.combinations.find_spec", lambda name: object())
+    load_text(tmp_path, text)
+    monkeypatch.setattr("uscl.spec.combinations.find_spec", lambda name: None)
+    with pytest.raises(SpecError) as caught:
+        load_text(tmp_path, text)
+    wanted = "8: method: nnunetv2 needs the real package: pip install 'uscl[nnunet]'"
+    assert str(caught.value) == f"{tmp_path / 'x.yaml'}:{wanted}"
+    load_text(tmp_path, text.replace("nnunetv2", "supervised"))
+
+
 def test_bad_options_are_named(tmp_path: Path):
     with pytest.raises(SpecError, match=r"^--recipe papr: unknown recipe 'papr'; did you mean 'paper'\?$"):
         load_text(tmp_path, GOOD, recipe="papr")

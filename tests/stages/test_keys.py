@@ -110,6 +110,51 @@ def test_soft_positives_are_moot_where_near_frames_are_no_positives(trial, tiny_
     assert keys_of(one, tiny_index) == keys_of(other, tiny_index)
 
 
+@pytest.mark.parametrize(
+    "moot",
+    [
+        {"image__size": 16},
+        {"image__norm": "zscore"},
+        {"evaluate__tta": "flip"},
+        {"finetune__steps": 3},
+        {"network__norm": "instance"},
+        {"labels__draw": 7},
+    ],
+)
+def test_the_real_nnunet_works_at_native_size_and_plans_by_itself(trial, tiny_index, moot):
+    before = keys_of(trial(method="nnunetv2"), tiny_index)
+    assert keys_of(trial(method="nnunetv2", **moot), tiny_index) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nnunet__steps": 3},
+        {"nnunet__augment": "nnunet"},
+        {"nnunet__batch": 4},
+        {"speckle__weight": 0.1},
+        {"labels__fraction": 0.5},
+        {"seed": {"finetune": 3}},
+        {"method": "nnunet2d"},
+    ],
+)
+def test_what_the_real_nnunet_reads_makes_another_cell(trial, tiny_index, change):
+    before = chain(trial(method="nnunetv2"), tiny_index)
+    after = chain(trial(**{"method": "nnunetv2"} | change), tiny_index)
+    assert [stage.name for stage in after.stages] == ["finetune", "evaluate/val", "evaluate/test"]
+    assert after.cell != before.cell
+
+
+def test_containment_is_in_the_real_nnunets_key(trial, tiny_index):
+    """Its regions come from there; no other method reads it."""
+    import dataclasses
+
+    flat = dataclasses.replace(tiny_index, contains={})
+    package = trial(method="nnunetv2")
+    assert chain(package, flat).cell != chain(package, tiny_index).cell
+    assert chain(trial(), flat).cell == chain(trial(), tiny_index).cell
+
+
 def test_pretraining_reads_no_clip_of_a_held_out_patient(trial, tiny_index):
     links = chain(trial(), tiny_index)
     held_out = {case[:2] for name in ("evaluate/val", "evaluate/test") for case in links.stage(name).data.cases}

@@ -29,6 +29,10 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "trial": LazyCommand("sweep:trial", "Run one cell of a sweep file in this process, without Ray."),
     "report": LazyCommand("report:report", "Print a sweep's report from the store."),
     "logs": LazyCommand("sweep:logs", "Print the log of a cell's last attempt."),
+    "export": LazyCommand("export:export", "Write a finished cell's network as a folder that needs no store."),
+    "predict": LazyCommand(
+        "export:predict", "Masks of images, DICOM files and video clips, by an exported model or a cell."
+    ),
     "data": LazyCommand("data:data", "Make, import and look at datasets."),
     "ui": LazyCommand("ui:ui", "Bring MLflow up to date, then serve its pages."),
     "sync": LazyCommand("ui:sync", "Bring MLflow up to date with the store."),

@@ -52,9 +52,9 @@ def load_labelled(
     )
 
 
-def square_input(case: Case, *, size: int, norm: str) -> np.ndarray:
-    """The network input (1, 1, size, size) of one case, float32."""
-    frame = Letterbox.of(case.image, size).to_square(case.image)
+def square_input(image_HW: np.ndarray, *, size: int, norm: str) -> np.ndarray:
+    """The network input (1, 1, size, size) of one uint8 frame, float32."""
+    frame = Letterbox.of(image_HW, size).to_square(image_HW)
     return normalise(frame[None], size=size, norm=norm)[:, None]
 
 

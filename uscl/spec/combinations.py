@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from uscl.errors import SpecError
 from uscl.spec.networks import geometry, level_map_size, region_grid
 from uscl.spec.settings import shown
@@ -12,6 +14,7 @@ from uscl.spec.variants import clip_stages, refuse_variants
 
 def refuse_impossible(cell: Cell) -> None:
     """SpecError, at the place of the setting to change, where a cell cannot be run as asked."""
+    _refuse_missing_package(cell)
     if "temporal" not in sections_read(cell.spec.method, cell.spec.pixel.start):
         _refuse_temporal_without_pretraining(cell)
     else:
@@ -21,6 +24,11 @@ def refuse_impossible(cell: Cell) -> None:
     if "finetune" in sections_read(cell.spec.method, cell.spec.pixel.start):
         _refuse_finetune(cell)
     _refuse_split(cell)
+
+
+def _refuse_missing_package(cell: Cell) -> None:
+    if cell.spec.method == "nnunetv2" and find_spec("nnunetv2") is None:
+        raise cell.error("method", "nnunetv2 needs the real package: pip install 'uscl[nnunet]'")
 
 
 def _refuse_temporal_without_pretraining(cell: Cell) -> None:
@@ -120,7 +128,9 @@ def _refuse_sampling(cell: Cell) -> None:
 def _refuse_geometry(cell: Cell) -> None:
     """networks.py words these errors as `setting: message`; here they get their place."""
     preset, size, decoder = cell.spec.network.preset, cell.spec.image.size, cell.spec.decoder
-    if cell.spec.method in ("nnunet2d", "nnunetv2"):
+    if cell.spec.method == "nnunetv2":  # works at native size and plans its own network
+        return
+    if cell.spec.method == "nnunet2d":
         preset = "nnunet2d"
     try:
         geometry(preset, size)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from uscl.data.dataset import Dataset
+from uscl.errors import StoreError
 from uscl.records import STAGE_KINDS, Drained, Metrics, Outcome, Progress
 from uscl.stages.keys import Stage
 from uscl.stages.loop import FitContext
@@ -19,6 +20,10 @@ WEIGHTS = "weights.safetensors"
 """File of a stage's weights; an evaluation and a diverged stage have none."""
 CURVES = "metrics.parquet"
 """File of a stage's metric points."""
+
+
+def _no_parent(name: str) -> bytes:
+    raise StoreError(f"the chain starts here: no parent has a file {name!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,8 @@ class StageContext:
     parent_weights: Mapping[str, Tensor]
     """The direct parent's weights as the store has them; empty where the chain starts here."""
     fit: FitContext
+    parent_file: Callable[[str], bytes] = _no_parent
+    """Any other published file of the direct parent, by name, checked against its sha256; StoreError where none."""
 
     @property
     def device(self) -> torch.device:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from uscl.records import CaseRow, Drained, Outcome, Progress
 from uscl.stages.context import StageContext, StageEvents, StageOutput
 from uscl.stages.embeddings import EmbeddingProbe, PixelEmbeddings, describe_pixels, draw_pixels
 from uscl.stages.inputs import EvaluateInputs
+from uscl.stages.nnunetv2.predict import package_predictor
 from uscl.stages.pretraining import build_unet
 from uscl.store.case_rows import CASES, encode_rows
 
@@ -38,6 +40,9 @@ MIRRORS: Mapping[str, Sequence[tuple[int, ...]]] = {
     "mirror": ((), (-1,), (-2,), (-2, -1)),
 }
 """Views that a prediction is the mean of, by the axes along which the frame is mirrored."""
+
+Predictor: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
+"""Masks (K, H, W) of a frame (H, W) at its own size, and of nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +69,29 @@ def evaluate(context: StageContext) -> StageEvents:
         return None
     scored, pixels = found
     rows = [row for each in scored for row in each.rows]
-    metrics = aggregate(rows, leaf_classes=inputs.leaf_classes) | describe_pixels(pixels, inputs.classes)
+    metrics = aggregate(rows, leaf_classes=inputs.leaf_classes)
+    if pixels is not None:
+        metrics |= describe_pixels(pixels, inputs.classes)
     speed = len(scored) / max(context.fit.clock() - started, 1e-9)
     files = {CASES: encode_rows(rows)} | _overlays(scored, inputs)
-    if inputs.part == "val":
+    if inputs.part == "val" and pixels is not None:
         files[EMBEDDING] = _embedding_png(pixels, inputs, metrics["embedding/separability"])
     return StageOutput(Outcome.DONE, files, {f"{inputs.part}/{name}": metrics[name] for name in metrics}, speed)
 
 
 def _score_all(
     inputs: EvaluateInputs, context: StageContext
-) -> Generator[Progress | Drained, None, tuple[list[ScoredCase], PixelEmbeddings] | None]:
+) -> Generator[Progress | Drained, None, tuple[list[ScoredCase], PixelEmbeddings | None] | None]:
     fit, cases = context.fit, context.stage.data.cases
-    network = load_network(inputs, context.parent_weights, context.device)
-    probe = EmbeddingProbe(network)
+    predictor, probe = _predictor_and_probe(inputs, context)
     scored: list[ScoredCase] = []
     started = told = fit.clock()
     for name in cases:
         case = context.dataset.case(name)
-        scored.append(score_case(case, network, inputs))
-        probe.sample(case, inputs.image.size)
+        scored.append(score_case(case, predictor(case.image), inputs))
+        if probe is not None:
+            assert inputs.image is not None
+            probe.sample(case, inputs.image.size)
         now = fit.clock()
         if now - told < fit.event_every_s:
             continue
@@ -93,11 +101,31 @@ def _score_all(
             return None
         speed = len(scored) / max(now - started, 1e-9)
         yield Progress(fit.ref.kind, fit.ref.key, step=len(scored), steps=len(cases), frames_per_s=speed)
-    return scored, probe.embeddings()
+    return scored, probe.embeddings() if probe is not None else None
+
+
+def _predictor_and_probe(inputs: EvaluateInputs, context: StageContext) -> tuple[Predictor, EmbeddingProbe | None]:
+    """What predicts, and what looks at its feature map meanwhile: at our networks only."""
+    if inputs.engine == "nnunetv2":
+        weights, read = context.parent_weights, context.parent_file
+        return load_predictor(inputs, weights, read=read, device=context.device), None
+    network = load_network(inputs, context.parent_weights, context.device)
+    return (lambda image: predict(image, network, inputs)), EmbeddingProbe(network)
+
+
+def load_predictor(
+    inputs: EvaluateInputs, weights: Mapping[str, Tensor], *, read: Callable[[str], bytes], device: torch.device
+) -> Predictor:
+    """What predicts under this engine; `read` gives the files that lie beside the weights."""
+    if inputs.engine == "nnunetv2":
+        return package_predictor(weights, read, inputs.classes, device=device)
+    network = load_network(inputs, weights, device)
+    return lambda image: predict(image, network, inputs)
 
 
 def load_network(inputs: EvaluateInputs, weights: Mapping[str, Tensor], device: torch.device) -> UNet:
     """The fine-tuned network, ready to predict."""
+    assert inputs.image is not None and inputs.network is not None
     outputs = num_outputs(inputs.network.heads, len(inputs.classes))
     network = build_unet(inputs.image, inputs.network, num_classes=outputs)
     network.load_state_dict(weights)
@@ -105,22 +133,23 @@ def load_network(inputs: EvaluateInputs, weights: Mapping[str, Tensor], device: 
 
 
 @torch.no_grad()
-def predict(case: Case, network: UNet, inputs: EvaluateInputs) -> NDArray[np.bool_]:
-    """Masks (K, H, W) of a case at native size: probabilities are resampled, then decided (models/outputs.py).
+def predict(image_HW: NDArray[np.uint8], network: UNet, inputs: EvaluateInputs) -> NDArray[np.bool_]:
+    """Masks (K, H, W) of a frame at native size: probabilities are resampled, then decided (models/outputs.py).
 
-    Nothing of the case but its image is read: an imported still's sector is drawn around its labels too.
+    It is given nothing of a case but its image: an imported still's sector is drawn around its labels too.
     """
+    assert inputs.image is not None
     device = next(network.parameters()).device
-    frame = torch.from_numpy(square_input(case, size=inputs.image.size, norm=inputs.image.norm)).to(device)
+    assert inputs.network is not None
+    frame = torch.from_numpy(square_input(image_HW, size=inputs.image.size, norm=inputs.image.norm)).to(device)
     heads = make_heads(inputs.network.heads, inputs.classes, inputs.contains, device=device)
     views = [heads.output_probability(network(frame.flip(axes))).flip(axes) for axes in MIRRORS[inputs.tta]]
     probability = torch.stack(views).sum(dim=0) / len(views)
-    return heads.masks(Letterbox.of(case.image, inputs.image.size).to_native(probability[0].cpu().numpy()))
+    return heads.masks(Letterbox.of(image_HW, inputs.image.size).to_native(probability[0].cpu().numpy()))
 
 
-def score_case(case: Case, network: UNet, inputs: EvaluateInputs) -> ScoredCase:
-    """Predict one case and measure every class."""
-    predicted = predict(case, network, inputs)
+def score_case(case: Case, predicted: NDArray[np.bool_], inputs: EvaluateInputs) -> ScoredCase:
+    """Measure every class of a case with its predicted masks (K, H, W)."""
     overlap = score_masks(predicted, case.masks, inputs.classes, known_HW=case.known)
     snr = score_snr(case.image, predicted & case.known, case.masks & case.known, inputs.classes)
     rows = tuple(

@@ -6,6 +6,7 @@ declares a `neutral` value and is left out of the key where it has it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
@@ -102,15 +103,26 @@ class FinetuneInputs(Section):
 
 
 class NnunetInputs(Section):
-    """All that nnU-Net's recipe reads besides its cases: our re-implementation (`nnunet.batch` as planned, never None),
-    or the real package."""
+    """All that our re-implementation of nnU-Net's recipe reads besides its cases; `nnunet.batch` as planned."""
 
-    engine: Literal["nnunet2d", "nnunetv2"]
+    engine: Literal["nnunet2d"]
     seed: int
     image: ImageSpec
     nnunet: NnunetSpec
     speckle: SpeckleSpec | None
     classes: tuple[str, ...]
+
+
+class PackageInputs(Section):
+    """All that the real nnU-Net package reads besides its cases, which it sees at native size."""
+
+    engine: Literal["nnunetv2"]
+    seed: int
+    nnunet: NnunetSpec
+    speckle: SpeckleSpec | None
+    classes: tuple[str, ...]
+    contains: Mapping[str, tuple[str, ...]]
+    """Class -> classes that lie within it: its regions."""
 
 
 class PixelInputs(Section):
@@ -133,8 +145,10 @@ class EvaluateInputs(Section):
     part: Literal["val", "test"]
     engine: Annotated[Literal["unet", "nnunetv2"], Field(json_schema_extra={"neutral": "unet"})] = "unet"
     """What predicts: our U-Net, or the real nnU-Net package."""
-    image: ImageSpec
-    network: NetworkSpec
+    image: ImageSpec | None
+    """None where the engine works at native size and normalises by itself."""
+    network: NetworkSpec | None
+    """None where the engine plans its own."""
     tta: Literal["none", "flip", "mirror"]
     """`flip`: left-right; `mirror`: every combination of both axes, under nnU-Net's own augmentation only."""
     classes: tuple[str, ...]
@@ -143,4 +157,5 @@ class EvaluateInputs(Section):
     """As in FinetuneInputs."""
 
 
-StageInputs: TypeAlias = EncoderInputs | DecoderInputs | PixelInputs | FinetuneInputs | NnunetInputs | EvaluateInputs
+TrainedInputs: TypeAlias = FinetuneInputs | NnunetInputs | PackageInputs
+StageInputs: TypeAlias = EncoderInputs | DecoderInputs | PixelInputs | TrainedInputs | EvaluateInputs

@@ -41,6 +41,7 @@ from uscl.stages.inputs import (
     FinetuneInputs,
     FinetuneSettings,
     NnunetInputs,
+    PackageInputs,
     PairInputs,
     StageInputs,
 )
@@ -261,13 +262,20 @@ def _finetune_inputs(spec: TrialSpec, index: DatasetIndex) -> FinetuneInputs:
     )
 
 
-def _nnunet_inputs(spec: TrialSpec, index: DatasetIndex, labelled: DataSlice) -> NnunetInputs:
-    nnunet = spec.nnunet
-    if spec.method == "nnunet2d":  # the package plans for itself
-        counts = {"num_cases": len(labelled.cases), "num_classes": len(index.classes)}
-        nnunet = with_planned_batch(nnunet, spec.image.size, **counts)
+def _nnunet_inputs(spec: TrialSpec, index: DatasetIndex, labelled: DataSlice) -> NnunetInputs | PackageInputs:
+    if spec.method == "nnunetv2":  # the package plans for itself
+        return PackageInputs(
+            engine="nnunetv2",
+            seed=spec.seed.finetune,
+            nnunet=spec.nnunet,
+            speckle=_speckle_inputs(spec.speckle, index),
+            classes=index.classes,
+            contains=index.contains,
+        )
+    counts = {"num_cases": len(labelled.cases), "num_classes": len(index.classes)}
+    nnunet = with_planned_batch(spec.nnunet, spec.image.size, **counts)
     return NnunetInputs(
-        engine="nnunetv2" if spec.method == "nnunetv2" else "nnunet2d",
+        engine="nnunet2d",
         seed=spec.seed.finetune,
         image=_image(spec),
         nnunet=nnunet,
@@ -340,12 +348,13 @@ def _speckle_inputs(speckle: SpeckleSpec, index: DatasetIndex) -> SpeckleSpec | 
 
 
 def _evaluate_inputs(spec: TrialSpec, index: DatasetIndex, part: Literal["val", "test"]) -> EvaluateInputs:
+    package = spec.method == "nnunetv2"  # its predictor normalises, plans and mirrors by itself
     return EvaluateInputs(
         part=part,
-        engine="nnunetv2" if spec.method == "nnunetv2" else "unet",
-        image=_image(spec),
-        network=_network(spec),
-        tta=_tta(spec),
+        engine="nnunetv2" if package else "unet",
+        image=None if package else _image(spec),
+        network=None if package else _network(spec),
+        tta="none" if package else _tta(spec),
         classes=index.classes,
         leaf_classes=index.leaf_classes,
         contains=_containment(spec, index),

@@ -35,10 +35,11 @@ from uscl.stages.decoder import train_decoder
 from uscl.stages.encoder import train_encoder
 from uscl.stages.evaluate import evaluate
 from uscl.stages.finetune import train_finetune
-from uscl.stages.inputs import NnunetInputs, PixelInputs
+from uscl.stages.inputs import NnunetInputs, PackageInputs, PixelInputs
 from uscl.stages.keys import Chain, Stage, canonical, chain
 from uscl.stages.loop import FitContext, amp_dtype, unpack_tensors
 from uscl.stages.nnunet import train_nnunet2d
+from uscl.stages.nnunetv2.stage import PACKAGE, train_package
 from uscl.stages.pixels import train_pixels
 from uscl.store.stages import StageStore, TornStage
 
@@ -53,10 +54,10 @@ def _second(context: StageContext) -> StageEvents:
 def _supervised(context: StageContext) -> StageEvents:
     """Training on labels: fine-tuning, nnU-Net's recipe in our loop, or the real package."""
     inputs = context.stage.inputs
+    if isinstance(inputs, PackageInputs):
+        return train_package(context)
     if isinstance(inputs, NnunetInputs):
-        if inputs.engine == "nnunet2d":
-            return train_nnunet2d(context)
-        raise NotImplementedError(inputs.engine)
+        return train_nnunet2d(context)
     return train_finetune(context)
 
 
@@ -222,10 +223,17 @@ def _publish(stage: Stage, output: StageOutput, *, context: StageContext, second
 
 
 def _context(stage: Stage, *, store: StageStore, dataset: Dataset, fit: FitContext) -> StageContext:
-    weights = {}
-    if stage.parent is not None:
-        weights = unpack_tensors(store.read(stage.parent, WEIGHTS), torch.device("cpu"))
-    return StageContext(stage=stage, dataset=dataset, parent_weights=weights, fit=fit)
+    parent = stage.parent
+    if parent is None:
+        return StageContext(stage=stage, dataset=dataset, parent_weights={}, fit=fit)
+    weights = unpack_tensors(store.read(parent, WEIGHTS), torch.device("cpu"))
+    return StageContext(
+        stage=stage,
+        dataset=dataset,
+        parent_weights=weights,
+        fit=fit,
+        parent_file=lambda name: store.read(parent, name),
+    )
 
 
 def _parent_ref(parent: StageRef | None, store: StageStore) -> ParentRef | None:
@@ -251,8 +259,10 @@ def _await_present(links: Chain, store: StageStore, present: frozenset[str]) -> 
 def _provenance(context: StageContext, *, seconds: float, frames_per_s: float) -> dict[str, Any]:
     device = context.device
     dtype = amp_dtype(device) if context.fit.amp else None
+    engine = getattr(context.stage.inputs, "engine", "")
     return {
         **_versions(),
+        **({PACKAGE: metadata.version(PACKAGE)} if engine == PACKAGE else {}),
         "seconds": round(seconds, 3),
         "frames_per_s": round(frames_per_s, 1),
         "device": device_name(device),

@@ -145,7 +145,7 @@ def _duplicate(planned: PlannedCell, first: PlannedCell) -> Duplicate:
 
 def _check_against_data(cell: Cell, links: Chain, index: DatasetIndex) -> None:
     spec = cell.spec
-    if spec.image.size > index.size:
+    if spec.image.size > index.size and spec.method != "nnunetv2":  # which reads labelled images at native size
         raise cell.error(
             "image.size",
             f"{spec.image.size} is larger than the {index.size} px frames of dataset '{index.name}'; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, iter_pixels
 
-from uscl.data.ingest.frames import DecodedClip, FrameCollector
+from uscl.data.ingest.frames import DecodedClip, FrameCollector, NativeFrame
 from uscl.errors import DataError
 
 DICOM_SUFFIXES = frozenset([".dcm", ".dicom"])
@@ -42,13 +43,28 @@ def read_dicom(path: Path, *, size: int) -> DecodedClip:
 
     DataError, naming the file, where it cannot be decoded or is no ultrasound.
     """
+    with _opened(path) as header:
+        return _read(header, size)
+
+
+def dicom_frames(path: Path) -> Iterator[NativeFrame]:
+    """Every frame of an ultrasound still or cine at its own size, with its B-mode region. DataError as `read_dicom`."""
+    with _opened(path) as header:
+        region = select_region(header)
+        for frame in _grey_frames(header):
+            yield NativeFrame(frame, region.rows, region.columns, region.aspect, region.row_mm)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pydicom.Dataset]:
+    """The header of an ultrasound file; what is wrong with it, or with its pixels, as a DataError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values in headers that are not kept
             header = pydicom.dcmread(path)
             if str(header.get("Modality", "")) not in ("US", "IVUS"):
                 raise DataError(f"{path}: is no ultrasound (modality {str(header.get('Modality', '')) or 'missing'})")
-            return _read(header, size)
+            yield header
     except DataError:
         raise
     except (InvalidDicomError, AttributeError, ValueError, RuntimeError, NotImplementedError, OSError) as error:

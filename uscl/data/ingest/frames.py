@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -12,6 +12,32 @@ from uscl.data.writer import is_near_duplicate
 
 MAX_BLACK = 8
 """Grey level up to which a video pixel counts as black: compression leaves a few levels of noise."""
+ASPECT_TOLERANCE = 0.005
+"""Pixels this close to square are taken as square."""
+
+
+@dataclass(frozen=True)
+class NativeFrame:
+    """A frame as its file holds it, and which part of it is B-mode."""
+
+    image: np.ndarray
+    """(H, W) uint8."""
+    rows: slice = field(default_factory=lambda: slice(None))
+    columns: slice = field(default_factory=lambda: slice(None))
+    aspect: float = 1.0
+    """A pixel's width over its height."""
+    row_mm: float | None = None
+    """Height of a pixel, mm; None where the file does not say."""
+
+    @property
+    def stretched(self) -> bool:
+        """Whether its pixels are far enough from square to be made so."""
+        return abs(self.aspect - 1) >= ASPECT_TOLERANCE
+
+    @property
+    def pixel_mm2(self) -> float | None:
+        """Area of a pixel, mm^2."""
+        return None if self.row_mm is None else self.row_mm**2 * self.aspect
 
 
 @dataclass(frozen=True)
@@ -84,7 +110,7 @@ class FrameCollector:
         )
 
     def _with_square_pixels(self, frame: np.ndarray) -> np.ndarray:
-        if abs(self._aspect - 1) < 0.005:
+        if abs(self._aspect - 1) < ASPECT_TOLERANCE:
             return frame
         width = max(1, round(frame.shape[1] * self._aspect))
         return np.asarray(cv2.resize(frame, (width, frame.shape[0]), interpolation=cv2.INTER_LINEAR))

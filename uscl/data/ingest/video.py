@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import numpy as np
 
-from uscl.data.ingest.frames import DecodedClip, FrameCollector
+from uscl.data.ingest.frames import DecodedClip, FrameCollector, NativeFrame
 from uscl.errors import DataError
 
 VIDEO_SUFFIXES = frozenset(
@@ -21,11 +23,30 @@ def read_video(path: Path, *, size: int) -> DecodedClip:
     The header's frame count and rate are never used (data-formats.md 3): frames are counted by decoding, times
     taken from presentation stamps, and unknown where a stamp is missing or does not rise.
     """
+    with _opened(path) as container:
+        return _decode(path, container, size)
+
+
+def video_frames(path: Path) -> Iterator[NativeFrame]:
+    """Every frame of `path` in order, at its own size. DataError where it has no readable frame."""
+    with _opened(path) as container:
+        ratio = container.streams.video[0].sample_aspect_ratio
+        count = 0
+        for frame in container.decode(container.streams.video[0]):
+            count += 1
+            yield NativeFrame(frame.to_ndarray(format="gray"), aspect=float(ratio) if ratio else 1.0)
+    if not count:
+        raise DataError(f"{path}: holds no frame that can be decoded")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[av.container.InputContainer]:
+    """An open container with a video stream; what libav says against it as a DataError."""
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise DataError(f"{path}: holds no video stream")
-            return _decode(path, container, size)
+            yield container
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{path}: cannot be read as a video: {reason}") from error
