@@ -23,7 +23,7 @@ from uscl.export.model import find_cell_anywhere, model_of_cell, read_model, wri
 from uscl.export.predict import predict_files, predict_frame
 from uscl.metrics.overlap import score_masks
 from uscl.records import Outcome
-from uscl.stages.evaluate import CASES, decode_rows
+from uscl.store.case_rows import CASES, decode_rows
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder
 

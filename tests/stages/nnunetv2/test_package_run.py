@@ -14,9 +14,9 @@ from uscl.data.dataset import open_dataset
 from uscl.export.model import FoundCell, model_of_cell, read_model, write_model
 from uscl.metrics.overlap import score_masks
 from uscl.records import CellFinished, CellPlan, Drained, Outcome, Progress, StagePublished, StageRef
-from uscl.stages.evaluate import CASES, decode_rows
 from uscl.stages.keys import chain
 from uscl.stages.run import run_trial
+from uscl.store.case_rows import CASES, decode_rows
 from uscl.store.curves import decode_points
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder
