@@ -83,7 +83,7 @@ def test_the_probe_reads_the_map_of_the_unmirrored_forward_pass(tta):
     )  # fmt: skip
     probe = EmbeddingProbe(network)
     for _ in range(2):
-        predict(case, network, inputs)
+        predict(case.image, network, inputs)
         probe.sample(case, 32)
     found = probe.embeddings()
     with torch.no_grad():

@@ -11,8 +11,9 @@ from uscl.data.dataset import open_dataset
 from uscl.data.writer import DatasetWriter
 from uscl.errors import DataError, SpecError
 from uscl.records import CellFinished, Drained
+from uscl.stages.canonical import canonical
 from uscl.stages.evaluate import load_network, predict
-from uscl.stages.keys import canonical, chain
+from uscl.stages.keys import chain
 from uscl.stages.run import run_trial
 from uscl.store.curves import decode_points
 from uscl.store.stages import StageStore
@@ -101,7 +102,7 @@ def test_a_containing_class_is_predicted_as_the_union(finished, tiny_dataset):
     weights = load(store.read(parent.ref, "weights.safetensors"))
     assert weights["tail.heads.0.1.weight"].shape[0] == 3  # background, rim, inner
     network = load_network(stage.inputs, weights, torch.device("cpu"))
-    masks = [predict(open_dataset(tiny_dataset).case(name), network, stage.inputs) for name in stage.data.cases]
+    masks = [predict(open_dataset(tiny_dataset).case(name).image, network, stage.inputs) for name in stage.data.cases]
     assert all((outer | ~inner).all() for outer, inner in masks), "inner lies within outer"
     assert any(outer.any() for outer, _ in masks)
 

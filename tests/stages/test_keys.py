@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from uscl.errors import DataError, SpecError
 from uscl.spec.trial import Section, TrialSpec
-from uscl.stages.keys import STAGE_VERSION, DataSlice, canonical, chain, data_hash, stage_key
+from uscl.stages.canonical import canonical
+from uscl.stages.keys import STAGE_VERSION, DataSlice, chain, data_hash, stage_key
 
 ROWS = [
     {"contrast__loss": "infonce", "temporal__polarity": "none"},

@@ -9,7 +9,7 @@ from safetensors.torch import load
 
 from uscl.data.dataset import open_dataset
 from uscl.records import CellFinished, Drained
-from uscl.spec.trial import is_moot
+from uscl.spec.methods import is_moot
 from uscl.stages.context import StageContext, step_rng
 from uscl.stages.keys import chain
 from uscl.stages.loop import FitContext
@@ -67,9 +67,11 @@ def test_what_the_recipe_does_not_read_is_in_no_key(trial, tiny_index, moot):
 
 def test_moot_settings_are_told_to_the_table():
     moot = ("image.norm", "evaluate.tta", "seed.pretrain", "finetune.steps", "temporal.window")
-    assert all(is_moot(name, "nnunet2d") for name in moot)
-    assert not any(is_moot(name, "nnunet2d") for name in ("image.size", "nnunet.steps", "speckle.weight", "seed"))
-    assert not is_moot("image.norm", "supervised")
+    assert all(is_moot(name, {"method": "nnunet2d"}) for name in moot)
+    assert not any(
+        is_moot(name, {"method": "nnunet2d"}) for name in ("image.size", "nnunet.steps", "speckle.weight", "seed")
+    )
+    assert not is_moot("image.norm", {"method": "supervised"})
 
 
 def test_a_batch_given_as_planned_is_the_planned_run(trial, tiny_index):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from uscl.errors import SpecError
+from uscl.spec.methods import sections_read
 from uscl.spec.networks import geometry, level_map_size, region_grid
 from uscl.spec.settings import shown
 from uscl.spec.sweep import Cell
-from uscl.spec.trial import sections_read
 from uscl.spec.variants import clip_stages, refuse_variants
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from uscl.errors import SpecError
+from uscl.spec.methods import is_moot
 from uscl.spec.settings import did_you_mean
-from uscl.spec.trial import is_moot
 
 SEEDS = ("seed.pretrain", "seed.finetune", "labels.draw")
 """Settings that a row averages over: repeats of one question, not questions."""

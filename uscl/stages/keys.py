@@ -7,32 +7,21 @@ handed nothing else, so what is not in its key cannot influence it (design.md 4.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-
-from pydantic import BaseModel
 
 from uscl.data.schema import DatasetIndex
 from uscl.data.splits import Part, Split, cases_of, labelled_cases, pretraining_clips, split_units
 from uscl.errors import SpecError
 from uscl.records import StageRef
+from uscl.spec.methods import sections_read
 from uscl.spec.networks import NNUNET_BASE_WIDTH
 from uscl.spec.nnunet_plan import nnunet_network, with_planned_batch
 from uscl.spec.regions import Containment, containment
-from uscl.spec.trial import (
-    ContrastSpec,
-    FinetuneSpec,
-    ImageSpec,
-    NetworkSpec,
-    SpeckleSpec,
-    TemporalSpec,
-    TrialSpec,
-    sections_read,
-)
+from uscl.spec.trial import ContrastSpec, FinetuneSpec, ImageSpec, NetworkSpec, SpeckleSpec, TemporalSpec, TrialSpec
 from uscl.spec.variants import PretrainingStage, contrast_settings, decoder_settings, encoder_settings
+from uscl.stages.canonical import canonical, digest
 from uscl.stages.inputs import (
     ContrastInputs,
     DecoderInputs,
@@ -151,31 +140,7 @@ def stage_key(kind: str, inputs: StageInputs, *, data: str, parent: str | None, 
         "data": data,
         "parent": parent,
     }
-    return _digest(document)
-
-
-def canonical(value: Any) -> Any:
-    """Plain JSON of an inputs value. Fields that hold their declared `neutral` value are left out."""
-    if isinstance(value, BaseModel):
-        return {
-            name: canonical(getattr(value, name))
-            for name, field in type(value).model_fields.items()
-            if not _is_neutral(field.json_schema_extra, getattr(value, name))
-        }
-    if isinstance(value, Mapping):
-        return {str(name): canonical(member) for name, member in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [canonical(member) for member in value]
-    return value
-
-
-def _is_neutral(extra: Any, value: Any) -> bool:
-    return isinstance(extra, dict) and "neutral" in extra and extra["neutral"] == value
-
-
-def _digest(document: Any) -> str:
-    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest(document)
 
 
 def data_hash(data: DataSlice, index: DatasetIndex, *, with_patients: bool = False) -> str:
@@ -186,7 +151,7 @@ def data_hash(data: DataSlice, index: DatasetIndex, *, with_patients: bool = Fal
     clips = {clip.clip: clip.content for clip in index.clips}
     cases = {case.case: case.content for case in index.cases}
     patients = {case.case: case.patient for case in index.cases} if with_patients else {}
-    return _digest(
+    return digest(
         {
             "patients": sorted((case, patients[case]) for case in data.cases if with_patients),
             "clips": sorted((clip, clips[clip]) for clip in data.clips),

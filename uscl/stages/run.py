@@ -30,13 +30,14 @@ from uscl.records import (
     TrialEvent,
 )
 from uscl.spec.trial import TrialSpec
+from uscl.stages.canonical import canonical
 from uscl.stages.context import WEIGHTS, StageContext, StageEvents, StageFunction, StageOutput
 from uscl.stages.decoder import train_decoder
 from uscl.stages.encoder import train_encoder
 from uscl.stages.evaluate import evaluate
 from uscl.stages.finetune import train_finetune
 from uscl.stages.inputs import NnunetInputs, PackageInputs, PixelInputs
-from uscl.stages.keys import Chain, Stage, canonical, chain
+from uscl.stages.keys import Chain, Stage, chain
 from uscl.stages.loop import FitContext, amp_dtype, unpack_tensors
 from uscl.stages.nnunet import train_nnunet2d
 from uscl.stages.nnunetv2.stage import PACKAGE, train_package

@@ -21,7 +21,7 @@ from uscl.records import (
     SweepEvent,
     event_from_json,
 )
-from uscl.spec.trial import is_moot
+from uscl.spec.methods import is_moot
 from uscl.store.curves import decode_points
 from uscl.store.stages import StageStore
 
