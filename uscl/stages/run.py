@@ -259,11 +259,13 @@ def _await_present(links: Chain, store: StageStore, present: frozenset[str]) -> 
 
 def _provenance(context: StageContext, *, seconds: float, frames_per_s: float) -> dict[str, Any]:
     device = context.device
+    package = getattr(context.stage.inputs, "engine", "") == PACKAGE
     dtype = amp_dtype(device) if context.fit.amp else None
-    engine = getattr(context.stage.inputs, "engine", "")
+    if package and device.type == "cuda":
+        dtype = torch.float16  # its own autocast, whatever the card
     return {
         **_versions(),
-        **({PACKAGE: metadata.version(PACKAGE)} if engine == PACKAGE else {}),
+        **({PACKAGE: metadata.version(PACKAGE)} if package else {}),
         "seconds": round(seconds, 3),
         "frames_per_s": round(frames_per_s, 1),
         "device": device_name(device),
