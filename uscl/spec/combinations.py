@@ -5,6 +5,7 @@ from __future__ import annotations
 from uscl.errors import SpecError
 from uscl.spec.networks import geometry, level_map_size, region_grid
 from uscl.spec.settings import shown
+from uscl.spec.speckle import refuse_speckle
 from uscl.spec.sweep import Cell
 from uscl.spec.trial import METHOD_SECTIONS
 
@@ -17,6 +18,7 @@ def refuse_impossible(cell: Cell) -> None:
         _refuse_pairs(cell)
     _refuse_geometry(cell)
     _refuse_split(cell)
+    refuse_speckle(cell)
 
 
 def _refuse_temporal_without_pretraining(cell: Cell) -> None:

@@ -22,13 +22,13 @@ from uscl.data.augment import (
 )
 from uscl.data.labelled import LabelledFrames, load_labelled
 from uscl.losses.segmentation import deep_dice_ce
-from uscl.losses.speckle import speckle_loss
 from uscl.models.unet import UNet
 from uscl.records import Outcome
 from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything, step_rng
 from uscl.stages.inputs import FinetuneInputs
 from uscl.stages.loop import FitSettings, fit, pack_tensors
 from uscl.stages.pretraining import build_unet
+from uscl.stages.speckle import SpeckleTerm
 from uscl.store.curves import encode_points
 
 VALIDATION_BATCH = 32
@@ -69,6 +69,10 @@ class FinetuneTask:
         self._train = self._load(context, context.stage.data.cases)
         validation = context.stage.data.validation
         self._validation = self._load(context, validation) if validation else None
+        self._speckle: SpeckleTerm | None = None
+        if inputs.speckle is not None:
+            steps = inputs.finetune.steps
+            self._speckle = SpeckleTerm(inputs.speckle, classes=inputs.classes, steps=steps, device=context.device)
         self._best: dict[str, Tensor] = {}
         self._best_dice = torch.tensor(-1.0)
         self._best_step = torch.tensor(0)
@@ -78,29 +82,34 @@ class FinetuneTask:
         return [weight for weight in self.network.parameters() if weight.requires_grad]
 
     def state(self) -> dict[str, Tensor]:
-        """The network, and the best step's network with its validation Dice."""
+        """The network, the best step's network with its validation Dice, and the speckle term's running means."""
         state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         state |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        if self._speckle is not None:
+            state |= {f"speckle.{name}": tensor for name, tensor in self._speckle.state().items()}
         return state | {"best_dice": self._best_dice, "best_step": self._best_step}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put `state` back."""
         self.network.load_state_dict(_below(state, "network."))
         self._best = _below(state, "best.")
+        if self._speckle is not None:
+            self._speckle.load_state(_below(state, "speckle."))
         self._best_dice, self._best_step = state["best_dice"].cpu(), state["best_step"].cpu()
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Segmentation loss of a random batch, plus the weighted speckle term where there is one."""
-        batch = self._draw(step_rng(self._inputs.seed, "finetune", step))
+        rng = step_rng(self._inputs.seed, "finetune", step)
+        batch = self._draw(rng)
         logits = self.network.deep_logits(batch.input_N1HW.contiguous(memory_format=torch.channels_last))
         kind = self._inputs.finetune.loss
         segmentation = deep_dice_ce(logits, batch.truth_NKHW, batch.known_N1HW, kind=kind)
-        if self._inputs.speckle is None:
+        if self._speckle is None:
             return segmentation, {}
-        with torch.autocast(self._device.type, enabled=False):
-            speckle = self._speckle(logits[0].float(), batch)
-        weighted = self._speckle_weight(step) * speckle
-        return segmentation + weighted, {"segmentation_loss": segmentation.detach(), "speckle_loss": speckle.detach()}
+        planes = {"raw_BHW": batch.raw_N1HW[:, 0], "known_BHW": batch.known_N1HW[:, 0]}
+        return self._speckle.add(
+            segmentation, logits[0], batch.truth_NKHW, **planes, cases=batch.cases, step=step, rng=rng
+        )
 
     def after_step(self, step: int) -> dict[str, float]:
         """Mean validation Dice every `select_every` steps and at the end; remembers the best network."""
@@ -145,25 +154,6 @@ class FinetuneTask:
             draw = draw_intensity((count, size, size), FINETUNE_INTENSITY, rng).to(self._device)
             parts[0] = change_intensity(parts[0], draw)
         return LabelledFrames(tuple(frames.cases[number] for number in chosen), *parts)
-
-    def _speckle(self, logits_NKHW: Tensor, batch: LabelledFrames) -> Tensor:
-        speckle = self._inputs.speckle
-        assert speckle is not None
-        return speckle_loss(
-            batch.raw_N1HW[:, 0],
-            logits_NKHW.sigmoid() * batch.known_N1HW,
-            batch.truth_NKHW * batch.known_N1HW,
-            classes=[self._inputs.classes.index(name) for name in speckle.classes],
-            estimator=speckle.estimator,
-            form=speckle.form,
-            min_pixels=speckle.min_pixels,
-        )
-
-    def _speckle_weight(self, step: int) -> float:
-        speckle = self._inputs.speckle
-        assert speckle is not None
-        rise = speckle.warmup * self._inputs.finetune.steps
-        return speckle.weight * (min(1.0, step / rise) if rise else 1.0)
 
     @torch.no_grad()
     def _validation_dice(self, frames: LabelledFrames) -> float:
