@@ -47,17 +47,12 @@ def speckle_term(
     with torch.autocast(raw_BHW.device.type, enabled=False):
         scene = _scene(raw_BHW, truth_BKHW, known_BHW, speckle=speckle, classes=classes)
         wanted, valid_RK = _annotated(scene, speckle)
-        predicted_RKN = patches(_planes(probability_BKHW, classes) * scene.counts_BKHW, size_px=_side(speckle))
-        found = _fitted(scene, predicted_RKN, speckle)
+        found = _fitted(scene, _regions(planes_of(probability_BKHW, classes), scene.band_BKHW, speckle), speckle)
         valid_BGK = _by_frame(valid_RK, len(raw_BHW))
         if donor_BB is not None:
             wanted, valid_BGK = _permuted(wanted, valid_BGK, donor_BB)
         distance_RK = speckle_distance(found, wanted, form=speckle.form)
-        # invalid regions are weighted away, not indexed away: choosing them would wait for the GPU
-        distance_BGK = _by_frame(distance_RK, len(raw_BHW)) * valid_BGK
-        distance_BK = distance_BGK.sum(1) / valid_BGK.sum(1).clamp_min(1)
-        mean: Tensor = distance_BK.sum() / valid_BGK.any(1).sum().clamp_min(1)
-        return mean
+        return (distance_RK * _shares(valid_BGK).flatten(0, 1)).sum()
 
 
 @torch.no_grad()
@@ -90,9 +85,10 @@ class _Scene(NamedTuple):
 
     raw_RN: Tensor
     amplitude_RN: Tensor
+    known_RN: Tensor | None
     guard: Guard
-    counts_BKHW: Tensor
-    """Where masks count: known pixels, under `region: band` those near the annotated boundary; (B, 1 or K, H, W)."""
+    band_BKHW: Tensor | None
+    """Under `region: band` the pixels near the annotated boundary."""
     annotated_RKN: Tensor
 
 
@@ -100,42 +96,66 @@ class _Scene(NamedTuple):
 def _scene(
     raw_BHW: Tensor, truth_BKHW: Tensor, known_BHW: Tensor | None, *, speckle: SpeckleSpec, classes: Sequence[int]
 ) -> _Scene:
-    raw_B1HW, truth_BKHW = precise(raw_BHW)[:, None], _planes(truth_BKHW, classes)
-    counts_BKHW = torch.ones_like(raw_B1HW) if known_BHW is None else precise(known_BHW)[:, None]
-    if speckle.region == "band":
-        counts_BKHW = counts_BKHW * boundary_band(truth_BKHW, width_px=speckle.band_px)
-    amplitude_B1HW, guard = raw_B1HW, B_MODE_GUARD
+    raw_BHW, truth_BKHW = precise(raw_BHW), planes_of(truth_BKHW, classes)
+    band_BKHW = boundary_band(truth_BKHW, width_px=speckle.band_px) if speckle.region == "band" else None
+    amplitude_BHW, guard = raw_BHW, B_MODE_GUARD
     if speckle.domain == "decompressed":
         assert speckle.dynamic_range_db is not None
-        amplitude_B1HW = decompressed(raw_B1HW, dynamic_range_db=speckle.dynamic_range_db)
+        amplitude_BHW = decompressed(raw_BHW, dynamic_range_db=speckle.dynamic_range_db)
         guard = decompressed_guard(speckle.dynamic_range_db)
-    side = _side(speckle)
-    raw_RN, amplitude_RN = (patches(plane, size_px=side)[:, 0] for plane in (raw_B1HW, amplitude_B1HW))
-    return _Scene(raw_RN, amplitude_RN, guard, counts_BKHW, patches(truth_BKHW * counts_BKHW, size_px=side))
+
+    def rows(plane_BHW: Tensor) -> Tensor:
+        return patches(plane_BHW[:, None], size_px=_side(speckle))[:, 0]
+
+    known_RN = None if known_BHW is None else rows(precise(known_BHW))
+    annotated_RKN = _regions(truth_BKHW, band_BKHW, speckle)
+    return _Scene(rows(raw_BHW), rows(amplitude_BHW), known_RN, guard, band_BKHW, annotated_RKN)
 
 
 @torch.no_grad()
 def _annotated(scene: _Scene, speckle: SpeckleSpec) -> tuple[Parameters, Tensor]:
     """Parameters of the annotated regions, and which of these count."""
-    valid_RK = has_speckle(scene.raw_RN, scene.annotated_RKN, min_pixels=speckle.min_pixels)
+    valid_RK = has_speckle(scene.raw_RN, scene.annotated_RKN, min_pixels=speckle.min_pixels, known_RN=scene.known_RN)
     return _fitted(scene, scene.annotated_RKN, speckle), valid_RK
 
 
+def _regions(masks_BKHW: Tensor, band_BKHW: Tensor | None, speckle: SpeckleSpec) -> Tensor:
+    """Soft masks as rows of weights, cut to the band where there is one."""
+    return patches(masks_BKHW if band_BKHW is None else masks_BKHW * band_BKHW, size_px=_side(speckle))
+
+
 def _fitted(scene: _Scene, weight_RKN: Tensor, speckle: SpeckleSpec) -> Parameters:
-    return fit_soft(scene.amplitude_RN, weight_RKN, model=speckle.model, estimator=speckle.estimator, guard=scene.guard)
+    return fit_soft(
+        scene.amplitude_RN,
+        weight_RKN,
+        model=speckle.model,
+        estimator=speckle.estimator,
+        known_RN=scene.known_RN,
+        guard=scene.guard,
+    )
 
 
 def _side(speckle: SpeckleSpec) -> int | None:
     return speckle.patch_px if speckle.region == "patch" else None
 
 
-def _planes(masks_BKHW: Tensor, classes: Sequence[int]) -> Tensor:
+def planes_of(masks_BKHW: Tensor, classes: Sequence[int]) -> Tensor:
     """Some classes of masks: a view where they follow each other; never by a list of indices, as that would be copied
     to the GPU in every step."""
     first, last = classes[0], classes[-1]
     if list(classes) == list(range(first, last + 1)):
         return precise(masks_BKHW[:, first : last + 1])
     return torch.stack([precise(masks_BKHW[:, number]) for number in classes], dim=1)
+
+
+@torch.no_grad()
+def _shares(valid_BGK: Tensor) -> Tensor:
+    """What each region counts in the mean: over a pair's valid rows, then over pairs that have one; 0 where invalid.
+
+    Regions are weighted away, not indexed away: choosing them would wait for the GPU.
+    """
+    num_pairs = valid_BGK.any(1).sum().clamp_min(1)
+    return valid_BGK / (valid_BGK.sum(1, keepdim=True).clamp_min(1) * num_pairs)
 
 
 def _by_frame(rows: Tensor, num_frames: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import reduce
 from typing import Literal, TypeAlias
 
 import torch
@@ -67,7 +68,7 @@ def _law(shape: Tensor, mean: Tensor) -> GammaLaw:
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:
-    return torch.stack(tuple(terms)).sum(0)
+    return reduce(torch.add, terms)
 
 
 def _root(value: Tensor) -> Tensor:

@@ -24,14 +24,16 @@ class GammaParameters(NamedTuple):
     mean: Tensor
 
 
-def gamma(intensity_RN: Tensor, weight_RKN: Tensor, *, guard: Guard = B_MODE_GUARD) -> GammaParameters:
+def gamma(
+    intensity_RN: Tensor, weight_RKN: Tensor, *, known_RN: Tensor | None = None, guard: Guard = B_MODE_GUARD
+) -> GammaParameters:
     """shape = E[x]^2 / Var[x] and mean = E[x] over soft regions, by weighted moments of the amplitude.
 
     Arguments and limits as `nakagami.nakagami_moments`. The square root of the shape is the region's speckle SNR.
     float32 whatever the autocast.
     """
     amplitude = precise(intensity_RN)
-    mean, square = weighted_means([amplitude, amplitude.square()], weight_RKN)
+    mean, square = weighted_means([amplitude, amplitude.square()], weight_RKN, known_RN)
     squared = mean.square()
     variance = torch.maximum((square - squared).clamp_min(guard.variance), squared / MAX_SHAPE)
     return GammaParameters(squared / variance, mean)

@@ -22,14 +22,16 @@ class HistogramParameters(NamedTuple):
     cumulative: Tensor
 
 
-def histogram(intensity_RN: Tensor, weight_RKN: Tensor, *, guard: Guard = B_MODE_GUARD) -> HistogramParameters:
+def histogram(
+    intensity_RN: Tensor, weight_RKN: Tensor, *, known_RN: Tensor | None = None, guard: Guard = B_MODE_GUARD
+) -> HistogramParameters:
     """The weighted distribution of amplitudes in [0, 1] over soft regions; differentiable in the weights.
 
     Each pixel lends its weight to the two knots around its amplitude, the nearer more, so that means are kept.
     Arguments as `nakagami.nakagami_moments`; `guard` is not read. It assumes nothing of speckle: a term that works as
     well with it as with Nakagami owes nothing to Nakagami (science.md 6.3). float32 whatever the autocast.
     """
-    weight = precise(weight_RKN)
+    weight = precise(weight_RKN) if known_RN is None else precise(weight_RKN) * precise(known_RN)[:, None]
     position_RN = precise(intensity_RN).clamp(0, 1) * (NUM_KNOTS - 1)
     lower_RN = position_RN.floor().clamp(max=NUM_KNOTS - 2)
     upper_share_RN = position_RN - lower_RN

@@ -26,7 +26,9 @@ Parameters: TypeAlias = NakagamiParameters | RayleighParameters | GammaParameter
 class Fit(Protocol):
     """Fits a model to K soft regions of each row; guarded, float32, differentiable in the weights."""
 
-    def __call__(self, intensity_RN: Tensor, weight_RKN: Tensor, *, guard: Guard = ...) -> Parameters:
+    def __call__(
+        self, intensity_RN: Tensor, weight_RKN: Tensor, *, known_RN: Tensor | None = ..., guard: Guard = ...
+    ) -> Parameters:
         """Parameters of shape (R, K) or, for a distribution on knots, (R, K, T)."""
 
 
@@ -46,12 +48,14 @@ def fit_soft(
     *,
     model: ModelName,
     estimator: Estimator = "moment",
+    known_RN: Tensor | None = None,
     guard: Guard = B_MODE_GUARD,
 ) -> Parameters:
     """A model's parameters over K soft regions of each row.
 
     `intensity` is amplitude >= 0 before any intensity augmentation, on the scale that `guard` belongs to; `weight` in
-    [0, 1] is the region. Parameters of an empty or constant region are finite and mean nothing.
+    [0, 1] is the region, `known` in [0, 1] which pixels count at all. Parameters of an empty or constant region are
+    finite and mean nothing.
     """
     fit = FITS[(model, estimator if model == "nakagami" else "moment")]
-    return fit(intensity_RN, weight_RKN, guard=guard)
+    return fit(intensity_RN, weight_RKN, known_RN=known_RN, guard=guard)

@@ -30,16 +30,19 @@ class NakagamiParameters(NamedTuple):
     omega: Tensor
 
 
-def nakagami_moments(intensity_RN: Tensor, weight_RKN: Tensor, *, guard: Guard = B_MODE_GUARD) -> NakagamiParameters:
+def nakagami_moments(
+    intensity_RN: Tensor, weight_RKN: Tensor, *, known_RN: Tensor | None = None, guard: Guard = B_MODE_GUARD
+) -> NakagamiParameters:
     """Moment estimates of the Nakagami shape m and scale Omega over soft regions.
 
-    `intensity` is raw amplitude before any intensity augmentation; `weight` in [0, 1] is the region. Omega = E[x^2],
+    `intensity` is raw amplitude before any intensity augmentation; `weight` in [0, 1] is the
+    region, `known` in [0, 1] which pixels count at all. Omega = E[x^2],
     m = Omega^2 / Var[x^2], with weighted means. Whether a region counts is the caller's choice, made on the ground
     truth (`weights.has_speckle`); an empty or constant region gives finite numbers of no meaning. float32 whatever
     the autocast. Kolar et al. 2004; Singla et al. 2022, eq. 3-4.
     """
     power = precise(intensity_RN).square()
-    omega, square = weighted_means([power, power.square()], weight_RKN)
+    omega, square = weighted_means([power, power.square()], weight_RKN, known_RN)
     squared = omega.square()
     # both limits before dividing: masking an infinite quotient afterwards would keep its NaN gradient
     variance = torch.maximum((square - squared).clamp_min(guard.power_variance), squared / MAX_M)
@@ -47,7 +50,7 @@ def nakagami_moments(intensity_RN: Tensor, weight_RKN: Tensor, *, guard: Guard =
 
 
 def nakagami_log_moments(
-    intensity_RN: Tensor, weight_RKN: Tensor, *, guard: Guard = B_MODE_GUARD
+    intensity_RN: Tensor, weight_RKN: Tensor, *, known_RN: Tensor | None = None, guard: Guard = B_MODE_GUARD
 ) -> NakagamiParameters:
     """Log-moment estimates of m and Omega over soft regions; arguments and limits as `nakagami_moments`.
 
@@ -56,7 +59,7 @@ def nakagami_log_moments(
     Amplitudes below `guard.amplitude` (one grey level) count as that.
     """
     power = precise(intensity_RN).clamp_min(guard.amplitude).square()
-    omega, mean_log = weighted_means([power, power.log()], weight_RKN)
+    omega, mean_log = weighted_means([power, power.log()], weight_RKN, known_RN)
     excess = (omega.clamp_min(guard.amplitude**2).log() - mean_log).clamp_min(MIN_LOG_EXCESS)
     m = (3 - excess + ((excess - 3).square() + 24 * excess).sqrt()) / (12 * excess)
     return NakagamiParameters(m.clamp(max=MAX_M), omega)

@@ -18,11 +18,13 @@ class RayleighParameters(NamedTuple):
     sigma2: Tensor
 
 
-def rayleigh(intensity_RN: Tensor, weight_RKN: Tensor, *, guard: Guard = B_MODE_GUARD) -> RayleighParameters:
+def rayleigh(
+    intensity_RN: Tensor, weight_RKN: Tensor, *, known_RN: Tensor | None = None, guard: Guard = B_MODE_GUARD
+) -> RayleighParameters:
     """sigma^2 = E[x^2] / 2 over soft regions: the maximum-likelihood estimate, weighted.
 
     Arguments as `nakagami.nakagami_moments`; nothing is divided, so `guard` is not read. It knows brightness alone:
     against Nakagami it tells what the shape m adds. float32 whatever the autocast.
     """
-    (power,) = weighted_means([precise(intensity_RN).square()], weight_RKN)
+    (power,) = weighted_means([precise(intensity_RN).square()], weight_RKN, known_RN)
     return RayleighParameters(power / 2)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,14 +14,21 @@ def boundary_band(mask_BKHW: Tensor, *, width_px: int) -> Tensor:
 
     `mask` in {0, 1}, floating point. The image's own border is no boundary. An absent class has no band.
     """
-    return _widened(mask_BKHW, width_px) + _widened(-mask_BKHW, width_px)
+    inside_BKHW = _box_sums(mask_BKHW, width_px)
+    all_HW = _box_sums(torch.ones_like(mask_BKHW[:1, :1]), width_px)
+    return ((inside_BKHW > 0) & (inside_BKHW < all_HW)).to(mask_BKHW.dtype)
 
 
-def _widened(mask_BKHW: Tensor, width_px: int) -> Tensor:
-    """The largest value within a square of `width_px` around each pixel: one pass along rows, one along columns."""
-    side = 2 * width_px + 1
-    along_rows = functional.max_pool2d(mask_BKHW, (1, side), stride=1, padding=(0, width_px))
-    return functional.max_pool2d(along_rows, (side, 1), stride=1, padding=(width_px, 0))
+def _box_sums(planes_BKHW: Tensor, width_px: int) -> Tensor:
+    """Sums over the square of `width_px` around each pixel, as far as it is in the image, by running sums."""
+    for dimension in (-1, -2):
+        size = planes_BKHW.shape[dimension]
+        reach = min(width_px, size)
+        padding = (reach + 1, reach, 0, 0) if dimension == -1 else (0, 0, reach + 1, reach)
+        running = functional.pad(planes_BKHW, padding).cumsum(dimension)
+        upper = running.narrow(dimension, 2 * reach + 1, size)
+        planes_BKHW = upper - running.narrow(dimension, 0, size)
+    return planes_BKHW
 
 
 def patches(planes_BCHW: Tensor, *, size_px: int | None) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from uscl.data.augment import send
 from uscl.losses.balance import balanced, moved_mean
-from uscl.losses.speckle import draw_donors, speckle_term
+from uscl.losses.speckle import draw_donors, planes_of, speckle_term
 from uscl.spec.trial import SpeckleSpec
 
 
@@ -49,11 +49,11 @@ class SpeckleTerm:
         with torch.autocast(self._device.type, enabled=False):
             term = speckle_term(
                 raw_BHW,
-                logits_BKHW.float().sigmoid(),
-                truth_BKHW,
+                planes_of(logits_BKHW, self._classes).contiguous().sigmoid(),  # sums are slow in channels_last
+                planes_of(truth_BKHW, self._classes),
                 known_BHW,
                 speckle=self._speckle,
-                classes=self._classes,
+                classes=range(len(self._classes)),
                 donor_BB=donor_BB,
             )
             loss = self._balanced("segmentation", segmentation) + self.weight(step) * self._balanced("speckle", term)
