@@ -29,6 +29,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "trial": LazyCommand("sweep:trial", "Run one cell of a sweep file in this process, without Ray."),
     "logs": LazyCommand("sweep:logs", "Print the log of a cell's last attempt."),
     "data": LazyCommand("data:data", "Make, import and look at datasets."),
+    "sensitivity": LazyCommand(
+        "sensitivity:sensitivity", "Say what a boundary 1 or 10 px off costs in DSC, per class."
+    ),
     "ui": LazyCommand("ui:ui", "Bring MLflow up to date, then serve its pages."),
     "sync": LazyCommand("ui:sync", "Bring MLflow up to date with the store."),
 }
