@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from uscl.data.augment import send
 from uscl.data.dataset import open_dataset
 from uscl.data.writer import DatasetWriter
 from uscl.spec.trial import ImageSpec, NetworkSpec, SpeckleSpec
@@ -23,7 +22,7 @@ from uscl.stages.finetune import FinetuneTask
 from uscl.stages.inputs import FinetuneInputs, FinetuneSettings
 from uscl.stages.keys import DataSlice, Stage
 from uscl.stages.loop import FitContext
-from uscl.stages.speckle import SpeckleTerm
+from uscl.stages.speckle_term import SpeckleTerm
 from uscl.store.stages import StageStore
 
 CLASSES = ("capsule", "cortex", "medulla", "cec")
@@ -103,13 +102,13 @@ def term_of(changes: dict[str, object], task: FinetuneTask) -> Callable[[], None
     frames, device = task._train, torch.device("cpu")
     speckle = SpeckleSpec(weight=0.1, classes=LEAVES, **changes)
     term = SpeckleTerm(speckle, classes=CLASSES, steps=100, device=device)
-    logits = send(task.network(frames.input_N1HW).detach(), device)
+    logits = task.network(frames.input_N1HW).detach()
     logits = logits.to(memory_format=torch.channels_last).requires_grad_()
-    planes = {"raw_BHW": frames.raw_N1HW[:, 0], "known_BHW": frames.known_N1HW[:, 0], "cases": frames.cases}
 
     def step() -> None:
         rng = np.random.default_rng(0)
-        term.add(torch.ones(()), logits, frames.truth_NKHW, **planes, step=1, rng=rng)[0].backward()
+        probability = logits.float().contiguous().sigmoid()
+        term.add(torch.ones(()), probability, frames, step=1, rng=rng)[0].backward()
 
     return step
 

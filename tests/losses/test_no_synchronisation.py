@@ -5,11 +5,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from uscl.data.pairs import local_pairs, nearest_regions, pair_masks
+from uscl.losses.balance import balanced, moved_mean
 from uscl.losses.contrastive import info_nce, info_nce_chance, pairwise, pairwise_chance
 from uscl.losses.local import local_info_nce, local_info_nce_chance, local_pairwise
 from uscl.losses.segmentation import dice_ce
+from uscl.losses.speckle import speckle_term
 from uscl.metrics.embedding import alignment, embedding_std, position_retrieval, uniformity
 from uscl.spec.networks import region_grid
+from uscl.spec.trial import SpeckleSpec
 
 WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero")
 
@@ -31,7 +34,28 @@ PAIRS = local_pairs(CLIP, FRAME.double(), **BATCH)
 FRAMES, REGIONS, LOGITS = torch.randn(6, 4), torch.randn(6, 13, 4), torch.randn(2, 2, 4, 4)
 BOTH, LOCAL = (MASKS.positive_NN, MASKS.negative_NN), {"neighbour_RR": nearest_regions(region_grid(8, 3), 5)}
 
+GREY, KNOWN = torch.rand(2, 16, 16), torch.ones(2, 16, 16)
+SOFT, HARD = torch.rand(2, 3, 16, 16), (torch.rand(2, 3, 16, 16) > 0.4).float()
+DONORS = torch.tensor([[torch.inf, 0.3], [0.2, torch.inf]])
+SPECKLE = {
+    "speckle": {},
+    "speckle_log_moment": {"estimator": "log_moment", "form": "jeffreys"},
+    "speckle_histogram": {"model": "histogram"},
+    "speckle_band": {"region": "band", "model": "rayleigh", "min_pixels": 8},
+    "speckle_patch": {"region": "patch", "patch_px": 8, "model": "gamma", "min_pixels": 8},
+    "speckle_decompressed": {"domain": "decompressed", "dynamic_range_db": 60.0, "form": "literal"},
+}
+
+
+def speckle_of(changes):
+    """The loss of classes that do not follow each other, with another case's parameters."""
+    speckle = SpeckleSpec(weight=1.0, **changes)
+    return speckle_term(GREY, SOFT, HARD, KNOWN, speckle=speckle, classes=[0, 2], donor_BB=DONORS)
+
+
 CALLS = {
+    **{name: lambda changes=changes: speckle_of(changes) for name, changes in SPECKLE.items()},
+    "balance": lambda: balanced(FRAMES.square().sum(), moved_mean(torch.tensor(2.0), FRAMES.square().sum())),
     "info_nce": lambda: info_nce(FRAMES, *BOTH, form="supcon_out", temperature=0.1),
     "per_pair": lambda: info_nce(FRAMES, *BOTH, form="per_pair_neg_only", temperature=0.1),
     "info_nce_chance": lambda: info_nce_chance(*BOTH, form="simclr"),

@@ -28,7 +28,7 @@ from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, Stag
 from uscl.stages.inputs import FinetuneInputs
 from uscl.stages.loop import FitSettings, fit, pack_tensors
 from uscl.stages.pretraining import build_unet
-from uscl.stages.speckle import SpeckleTerm
+from uscl.stages.speckle_term import SpeckleTerm
 from uscl.store.curves import encode_points
 
 VALIDATION_BATCH = 32
@@ -106,10 +106,9 @@ class FinetuneTask:
         segmentation = deep_dice_ce(logits, batch.truth_NKHW, batch.known_N1HW, kind=kind)
         if self._speckle is None:
             return segmentation, {}
-        planes = {"raw_BHW": batch.raw_N1HW[:, 0], "known_BHW": batch.known_N1HW[:, 0]}
-        return self._speckle.add(
-            segmentation, logits[0], batch.truth_NKHW, **planes, cases=batch.cases, step=step, rng=rng
-        )
+        with torch.autocast(self._device.type, enabled=False):
+            probability = logits[0].float().contiguous().sigmoid()  # sums over pixels are slow in channels_last
+        return self._speckle.add(segmentation, probability, batch, step=step, rng=rng)
 
     def after_step(self, step: int) -> dict[str, float]:
         """Mean validation Dice every `select_every` steps and at the end; remembers the best network."""

@@ -1,6 +1,6 @@
 """The speckle term as a training step adds it: its weight, its balance against the segmentation loss, its control."""
 
-# B frames, K classes, H x W pixels
+# N frames, K classes, H x W pixels
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from uscl.data.augment import send
+from uscl.data.labelled import LabelledFrames
 from uscl.losses.balance import balanced, moved_mean
-from uscl.losses.speckle import draw_donors, planes_of, speckle_term
+from uscl.losses.speckle import draw_donors, speckle_term
 from uscl.spec.trial import SpeckleSpec
 
 
@@ -31,29 +32,27 @@ class SpeckleTerm:
     def add(
         self,
         segmentation: Tensor,
-        logits_BKHW: Tensor,
-        truth_BKHW: Tensor,
+        probability_NKHW: Tensor,
+        batch: LabelledFrames,
         *,
-        raw_BHW: Tensor,
-        known_BHW: Tensor,
-        cases: Sequence[str],
         step: int,
         rng: np.random.Generator,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to descend and, detached, both terms as measured. `rng` is that of the step.
+        """The loss to descend and, detached, both terms as measured.
 
-        `fixed`: segmentation + weight * speckle. `ema`: each first divided by the running mean of its value, which
-        this step's value enters; call it once per step.
+        `probability` is float32, class by class as `batch.truth` (contiguous is fastest); `step` counts from 0 and
+        `rng` is that of the step. `fixed`: segmentation + weight * speckle. `ema`: each first divided by the running
+        mean of its value, which this step's value enters; call it once per step.
         """
-        donor_BB = send(draw_donors(cases, rng), self._device) if self._speckle.permuted else None
+        donor_BB = send(draw_donors(batch.cases, rng), self._device) if self._speckle.permuted else None
         with torch.autocast(self._device.type, enabled=False):
             term = speckle_term(
-                raw_BHW,
-                planes_of(logits_BKHW, self._classes).contiguous().sigmoid(),  # sums are slow in channels_last
-                planes_of(truth_BKHW, self._classes),
-                known_BHW,
+                batch.raw_N1HW[:, 0],
+                probability_NKHW,
+                batch.truth_NKHW,
+                batch.known_N1HW[:, 0],
                 speckle=self._speckle,
-                classes=range(len(self._classes)),
+                classes=self._classes,
                 donor_BB=donor_BB,
             )
             loss = self._balanced("segmentation", segmentation) + self.weight(step) * self._balanced("speckle", term)
