@@ -11,14 +11,17 @@ from uscl.data.augment_nnunet import POLICIES, change_grey_levels, draw_nnunet
 from uscl.data.pairs import local_pairs, nearest_regions, pair_masks
 from uscl.data.partitions import cross_clip_pairs, partition_masks, simclr_masks
 from uscl.data.pixels import at_cells, class_ranks, compared_views, draw_per_class, innermost_class
+from uscl.losses.balance import balanced, moved_mean
 from uscl.losses.contrastive import info_nce, info_nce_chance, pairwise, pairwise_chance
 from uscl.losses.dense import pixel_consistency, pixel_supcon, pixel_supcon_chance, propagate
 from uscl.losses.exclusive import exclusive_dice_ce
 from uscl.losses.local import local_info_nce, local_info_nce_chance, local_pairwise
 from uscl.losses.segmentation import dice_ce
+from uscl.losses.speckle import speckle_term
 from uscl.metrics.embedding import alignment, embedding_std, position_retrieval, uniformity
 from uscl.models.outputs import make_heads
 from uscl.spec.networks import region_grid
+from uscl.spec.trial import SpeckleSpec
 
 WAITING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::is_nonzero")
 
@@ -67,7 +70,28 @@ def supcon(loss=True):
     return pixel_supcon_chance(label, COMPARED, num_classes=3)
 
 
+GREY, KNOWN = torch.rand(2, 16, 16), torch.ones(2, 16, 16)
+PREDICTED, HARD = torch.rand(2, 3, 16, 16), (torch.rand(2, 3, 16, 16) > 0.4).float()
+DONORS = torch.tensor([[torch.inf, 0.3], [0.2, torch.inf]])
+SPECKLE = {
+    "speckle": {},
+    "speckle_log_moment": {"estimator": "log_moment", "form": "jeffreys"},
+    "speckle_histogram": {"model": "histogram"},
+    "speckle_band": {"region": "band", "model": "rayleigh", "min_pixels": 8},
+    "speckle_patch": {"region": "patch", "patch_px": 8, "model": "gamma", "min_pixels": 8},
+    "speckle_decompressed": {"domain": "decompressed", "dynamic_range_db": 60.0, "form": "literal"},
+}
+
+
+def speckle_of(changes):
+    """The loss of classes that do not follow each other, with another case's parameters."""
+    speckle = SpeckleSpec(weight=1.0, **changes)
+    return speckle_term(GREY, PREDICTED, HARD, KNOWN, speckle=speckle, classes=[0, 2], donor_BB=DONORS)
+
+
 CALLS = {
+    **{name: lambda changes=changes: speckle_of(changes) for name, changes in SPECKLE.items()},
+    "balance": lambda: balanced(FRAMES.square().sum(), moved_mean(torch.tensor(2.0), FRAMES.square().sum())),
     "info_nce": lambda: info_nce(FRAMES, *BOTH, form="supcon_out", temperature=0.1),
     "per_pair": lambda: info_nce(FRAMES, *BOTH, form="per_pair_neg_only", temperature=0.1),
     "info_nce_chance": lambda: info_nce_chance(*BOTH, form="simclr"),

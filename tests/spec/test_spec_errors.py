@@ -114,7 +114,19 @@ IMPOSSIBLE = [
     ("background Dice", GOOD + "fixed: {finetune.loss: dice_background}\n", "8: finetune.loss: dice_background needs a background of its own; set network.heads: softmax, or use dice"),
     ("defect of one frame", GOOD + "fixed: {finetune.augment: chaitanya, finetune.faithful_bugs: true, finetune.batch: 1}\n", "8: finetune.faithful_bugs: deforms a last part of the batch only, which one frame has not; set false"),
     ("split", GOOD + "fixed: {split.validation_fraction: 0.5, split.test_fraction: 0.5}\n", "8: split.test_fraction: with split.validation_fraction leaves no patient to train on; their sum must be below 1"),
+    ("kl of histograms", GOOD + "fixed: {speckle: {weight: 0.1, model: histogram, form: kl}}\n", "8: speckle.form: 'kl' compares parameters, and speckle.model: histogram has none; leave the form out"),
+    ("eq. 5 of rayleigh", GOOD + "fixed: {speckle: {weight: 0.1, model: rayleigh, form: literal}}\n", "8: speckle.form: 'literal' is not defined for speckle.model: rayleigh; choose one of euclidean, log, kl, jeffreys"),
+    ("no dynamic range", GOOD + "fixed: {speckle: {weight: 0.1, domain: decompressed}}\n", "8: speckle.domain: decompressed needs speckle.dynamic_range_db, the decibels between black and white of these images"),
+    ("patch too small", GOOD + "fixed: {speckle: {weight: 0.1, region: patch, patch_px: 7}}\n", "8: speckle.patch_px: a patch of 7 x 7 px never holds speckle.min_pixels 64; set a larger patch or a smaller min_pixels"),
+    ("patch too large", GOOD + "fixed: {speckle: {weight: 0.1, region: patch, patch_px: 65}}\n", "8: speckle.patch_px: 65 is larger than image.size 64"),
+    ("nobody to permute with", GOOD + "fixed: {speckle: {weight: 0.1, permuted: true}, finetune.batch: 1}\n", "8: finetune.batch: speckle.permuted takes the speckle of another case of the batch; expected at least 2"),
+    ("dynamic range", GOOD + "fixed: {speckle.dynamic_range_db: 200}\n", "8: speckle.dynamic_range_db: expected at most 120, got '200'"),
 ]  # fmt: skip
+
+
+def test_a_speckle_term_of_weight_0_reads_nothing(tmp_path: Path):
+    off = "fixed: {speckle: {model: histogram, form: kl, domain: decompressed, region: patch, patch_px: 2}}\n"
+    assert load_text(tmp_path, GOOD + off).cells()[0].spec.speckle.form == "kl"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,9 @@ COMMANDS: Mapping[str, LazyCommand] = {
         "export:predict", "Masks of images, DICOM files and video clips, by an exported model or a cell."
     ),
     "data": LazyCommand("data:data", "Make, import and look at datasets."),
+    "sensitivity": LazyCommand(
+        "sensitivity:sensitivity", "Say what a boundary 1 or 10 px off costs in DSC, per class."
+    ),
     "ui": LazyCommand("ui:ui", "Bring MLflow up to date, then serve its pages."),
     "sync": LazyCommand("ui:sync", "Bring MLflow up to date with the store."),
 }

@@ -8,6 +8,7 @@ from uscl.errors import SpecError
 from uscl.spec.methods import sections_read
 from uscl.spec.networks import geometry, level_map_size, region_grid
 from uscl.spec.settings import shown
+from uscl.spec.speckle import refuse_speckle
 from uscl.spec.sweep import Cell
 from uscl.spec.variants import clip_stages, refuse_variants
 
@@ -24,6 +25,7 @@ def refuse_impossible(cell: Cell) -> None:
     if "finetune" in sections_read(cell.spec.method, cell.spec.pixel.start):
         _refuse_finetune(cell)
     _refuse_split(cell)
+    refuse_speckle(cell)
 
 
 def _refuse_missing_package(cell: Cell) -> None:

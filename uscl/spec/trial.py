@@ -236,20 +236,40 @@ class PixelSpec(Section):
 
 
 class SpeckleSpec(Section):
-    """The Nakagami term of fine-tuning (paper, section 2.2)."""
+    """The speckle term of fine-tuning (paper, section 2.2; science.md 6)."""
 
     weight: Annotated[float, Field(ge=0)] = 0.0
-    """0 switches the term off."""
+    """0 switches the term off. Not comparable between models, forms or domains; under `balance: ema` it nearly is."""
+    model: Annotated[
+        Literal["nakagami", "rayleigh", "gamma", "histogram"], Field(json_schema_extra={"neutral": "nakagami"})
+    ] = "nakagami"
+    """What is fitted to a region; `histogram` fits nothing: the control for whether the model matters."""
     estimator: Literal["moment", "log_moment"] = "moment"
-    """`moment`: eq. 3 and 4 of the paper."""
-    form: Literal["euclidean", "log"] = "euclidean"
-    """Distance of (m, Omega) of prediction and ground truth (science.md 6.4)."""
+    """`moment`: eq. 3 and 4 of the paper; `log_moment`: half the spread at small m. Read by `nakagami` alone."""
+    form: Literal["euclidean", "log", "kl", "jeffreys", "literal"] = "euclidean"
+    """Distance of the parameters of prediction and ground truth (science.md 6.4); histograms have one of their own."""
+    region: Annotated[Literal["mask", "band", "patch"], Field(json_schema_extra={"neutral": "mask"})] = "mask"
+    """Whole masks, as the paper; a band along the annotated boundary; or patch by patch, a map of parameters."""
+    band_px: Annotated[int, Field(ge=1, json_schema_extra={"neutral": 3})] = 3
+    """`region: band`: pixels on either side of the boundary, at network size."""
+    patch_px: Annotated[int, Field(ge=2, json_schema_extra={"neutral": 16})] = 16
+    """`region: patch`: side of a patch, px at network size; m of 256 pixels is known to 0.13 (science.md 6.1)."""
+    domain: Annotated[Literal["bmode", "decompressed"], Field(json_schema_extra={"neutral": "bmode"})] = "bmode"
+    """Grey levels as displayed, as the paper; or the amplitude behind their log compression."""
+    dynamic_range_db: Annotated[
+        Annotated[float, Field(gt=0, le=120)] | None, Field(json_schema_extra={"neutral": None})
+    ] = None
+    """`domain: decompressed`: decibels between black and white, as the scanner was set (usually 40 to 80)."""
+    balance: Annotated[Literal["fixed", "ema"], Field(json_schema_extra={"neutral": "fixed"})] = "fixed"
+    """`ema`: segmentation and speckle term each divided by the running mean of its value, then weighted."""
     classes: tuple[str, ...] = ()
     """Empty: every class that contains no other class."""
     min_pixels: Count = 64
-    """Ground-truth regions below this give no term: m is noise there (science.md 6.1)."""
+    """Ground-truth regions (or their part of a patch or band) below this give no term: m is noise there."""
     warmup: Fraction = 0.0
     """Fraction of the steps over which the weight rises linearly from 0."""
+    permuted: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
+    """Control: target parameters are those of another case of the batch, same class."""
 
 
 class LabelsSpec(Section):

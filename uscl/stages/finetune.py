@@ -31,9 +31,9 @@ from uscl.models.unet import UNet
 from uscl.records import Outcome
 from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything, step_rng
 from uscl.stages.inputs import FinetuneInputs
-from uscl.stages.loop import FitSettings, fit, pack_tensors
+from uscl.stages.loop import FitSettings, below, fit, pack_tensors
 from uscl.stages.pretraining import build_unet
-from uscl.stages.speckle_term import add_speckle_term
+from uscl.stages.speckle_term import SpeckleTerm
 from uscl.store.curves import encode_points
 
 VALIDATION_BATCH = 32
@@ -81,6 +81,10 @@ class FinetuneTask:
         self._segmentation_loss = exclusive_dice_ce if kind == "softmax" else dice_ce
         if kind == "softmax":
             _refuse_partial_overlap(self._train, inputs)
+        self._speckle: SpeckleTerm | None = None
+        if inputs.speckle is not None:
+            steps = inputs.finetune.steps
+            self._speckle = SpeckleTerm(inputs.speckle, classes=inputs.classes, steps=steps, device=context.device)
         self._best: dict[str, Tensor] = {}
         self._best_dice = torch.tensor(-1.0)
         self._best_step = torch.tensor(0)
@@ -90,32 +94,34 @@ class FinetuneTask:
         return [weight for weight in self.network.parameters() if weight.requires_grad]
 
     def state(self) -> dict[str, Tensor]:
-        """The network, and the best step's network with its validation Dice."""
+        """The network, the best step's network with its validation Dice, and the speckle term's running means."""
         state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         state |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        if self._speckle is not None:
+            state |= {f"speckle.{name}": tensor for name, tensor in self._speckle.balance.state().items()}
         return state | {"best_dice": self._best_dice, "best_step": self._best_step}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put `state` back."""
-        self.network.load_state_dict(_below(state, "network."))
-        self._best = _below(state, "best.")
+        self.network.load_state_dict(below(state, "network."))
+        self._best = below(state, "best.")
+        if self._speckle is not None:
+            self._speckle.balance.load_state(below(state, "speckle."))
         self._best_dice, self._best_step = state["best_dice"].cpu(), state["best_step"].cpu()
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Segmentation loss of a random batch, plus the weighted speckle term where there is one."""
-        batch = self._draw(step_rng(self._inputs.seed, "finetune", step))
+        rng = step_rng(self._inputs.seed, "finetune", step)
+        batch = self._draw(rng)
         logits = self.network.deep_logits(batch.input_N1HW.contiguous(memory_format=torch.channels_last))
         target, kind = self._heads.target(batch.truth_NKHW), self._inputs.finetune.loss
         segmentation = deep_dice_ce(logits, target, batch.known_N1HW, kind=kind, loss=self._segmentation_loss)
-        return add_speckle_term(
-            segmentation,
-            self._heads.class_probability(logits[0]),
-            batch,
-            speckle=self._inputs.speckle,
-            classes=self._inputs.classes,
-            step=step,
-            steps=self._inputs.finetune.steps,
-        )
+        if self._speckle is None:
+            return segmentation, {}
+        with torch.autocast(self._device.type, enabled=False):
+            finest = logits[0].float().contiguous()  # sums over pixels are slow in channels_last
+            probability = self._heads.class_probability(finest)
+        return self._speckle.add(segmentation, probability, batch, step=step, rng=rng)
 
     def after_step(self, step: int) -> dict[str, float]:
         """Mean validation Dice every `select_every` steps and at the end; remembers the best network."""
@@ -212,7 +218,3 @@ def _refuse_partial_overlap(frames: LabelledFrames, inputs: FinetuneInputs) -> N
             f"masks of '{first}' and '{second}' are neither separate nor nested as the dataset declares"
             f" ({part:.0%} of the smaller one's pixels); network.heads: softmax cannot tell them apart, use sigmoid"
         )
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

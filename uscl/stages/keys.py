@@ -309,7 +309,20 @@ def _speckle_inputs(speckle: SpeckleSpec, index: DatasetIndex) -> SpeckleSpec | 
         raise SpecError(
             f"speckle.classes: '{unknown[0]}' is no class of dataset '{index.name}'; it has {', '.join(index.classes)}"
         )
-    return speckle.model_copy(update={"classes": speckle.classes or index.leaf_classes})
+    defaults = {name: SpeckleSpec.model_fields[name].default for name in _moot_speckle(speckle)}
+    return speckle.model_copy(update=defaults | {"classes": speckle.classes or index.leaf_classes})
+
+
+def _moot_speckle(speckle: SpeckleSpec) -> list[str]:
+    """Settings of the speckle term that its other settings leave unread."""
+    read = {
+        "estimator": speckle.model == "nakagami",
+        "form": speckle.model != "histogram",
+        "band_px": speckle.region == "band",
+        "patch_px": speckle.region == "patch",
+        "dynamic_range_db": speckle.domain == "decompressed",
+    }
+    return [name for name, is_read in read.items() if not is_read]
 
 
 def _evaluate_inputs(spec: TrialSpec, index: DatasetIndex, part: Literal["val", "test"]) -> EvaluateInputs:

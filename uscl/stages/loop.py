@@ -249,15 +249,15 @@ def _resume(task: Task, optimizer: torch.optim.Optimizer, precision: Precision, 
         return _Run()
     # on the CPU: whoever takes a tensor moves it, and Adam's step counts must not live on a GPU
     tensors = unpack_tensors(point.files["state.safetensors"], torch.device("cpu"))
-    task.load_state(_below(tensors, "task."))
-    _resume_optimizer(optimizer, _below(tensors, "optimizer."))
-    scaler = {name: tensor.item() for name, tensor in _below(tensors, "scaler.").items()}
+    task.load_state(below(tensors, "task."))
+    _resume_optimizer(optimizer, below(tensors, "optimizer."))
+    scaler = {name: tensor.item() for name, tensor in below(tensors, "scaler.").items()}
     if scaler:
         precision.scaler.load_state_dict(scaler)
     return _Run(
         step=point.step,
         points=list(decode_points(point.files["metrics.parquet"])),
-        sums={name: total.to(context.device) for name, total in _below(tensors, "sums.").items()},
+        sums={name: total.to(context.device) for name, total in below(tensors, "sums.").items()},
         counted=int(tensors["counted"]),
     )
 
@@ -274,7 +274,8 @@ def _resume_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tens
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, named without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 

@@ -24,9 +24,9 @@ from uscl.records import Outcome
 from uscl.spec.nnunet_plan import NnunetPlan, nnunet_network, plan_nnunet
 from uscl.stages.context import CURVES, WEIGHTS, StageContext, StageEvents, StageOutput, seed_everything, step_rng
 from uscl.stages.inputs import NnunetInputs
-from uscl.stages.loop import FitSettings, fit, pack_tensors
+from uscl.stages.loop import FitSettings, below, fit, pack_tensors
 from uscl.stages.pretraining import build_unet
-from uscl.stages.speckle_term import add_speckle_term
+from uscl.stages.speckle_term import SpeckleTerm
 from uscl.store.curves import encode_points
 
 PLAN = "plan.json"
@@ -112,33 +112,39 @@ class NnunetTask:
         self._train = load_labelled(context.dataset, cases, size=image.size, norm=image.norm, device=context.device)
         inside = self._train.truth_NKHW * self._train.known_N1HW
         self._present_NK = inside.amax(dim=(2, 3)).bool().cpu().numpy()
+        self._speckle: SpeckleTerm | None = None
+        if inputs.speckle is not None:
+            steps = inputs.nnunet.steps
+            self._speckle = SpeckleTerm(inputs.speckle, classes=inputs.classes, steps=steps, device=context.device)
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """All weights."""
         return self.network.parameters()
 
     def state(self) -> dict[str, Tensor]:
-        """The network; batches and changes are functions of the step."""
-        return dict(self.network.state_dict())
+        """The network and the speckle term's running means; batches and changes are functions of the step."""
+        state = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        if self._speckle is not None:
+            state |= {f"speckle.{name}": tensor for name, tensor in self._speckle.balance.state().items()}
+        return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put `state` back."""
-        self.network.load_state_dict(state)
+        self.network.load_state_dict(below(state, "network."))
+        if self._speckle is not None:
+            self._speckle.balance.load_state(below(state, "speckle."))
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Dice + cross-entropy over the outputs of every stage, plus the weighted speckle term where there is one."""
-        batch = self._draw(step_rng(self._inputs.seed, "finetune", step))
+        rng = step_rng(self._inputs.seed, "finetune", step)
+        batch = self._draw(rng)
         logits = self.network.deep_logits(batch.input_N1HW.contiguous(memory_format=torch.channels_last))
         segmentation = deep_dice_ce(logits, batch.truth_NKHW, batch.known_N1HW, kind="dice_ce")
-        return add_speckle_term(
-            segmentation,
-            logits[0].float().sigmoid(),
-            batch,
-            speckle=self._inputs.speckle,
-            classes=self._inputs.classes,
-            step=step,
-            steps=self._inputs.nnunet.steps,
-        )
+        if self._speckle is None:
+            return segmentation, {}
+        with torch.autocast(self._device.type, enabled=False):
+            probability = logits[0].float().contiguous().sigmoid()  # sums over pixels are slow in channels_last
+        return self._speckle.add(segmentation, probability, batch, step=step, rng=rng)
 
     def after_step(self, step: int) -> dict[str, float]:
         """Nothing: the last weights are taken, no validation frame is read."""

@@ -1,45 +1,92 @@
-"""The speckle term as the stages that train on labels add it: fine-tuning and nnU-Net's recipe alike."""
+"""The speckle term as a training step adds it: its weight, its balance against the segmentation loss, its control."""
 
 # N frames, K classes, H x W pixels
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from uscl.data.augment import send
 from uscl.data.labelled import LabelledFrames
-from uscl.losses.speckle import speckle_loss
+from uscl.losses.balance import balanced, moved_mean
+from uscl.losses.speckle import draw_donors, speckle_term
 from uscl.spec.trial import SpeckleSpec
 
 
-def add_speckle_term(
-    segmentation: Tensor,
-    probability_NKHW: Tensor,
-    batch: LabelledFrames,
-    *,
-    speckle: SpeckleSpec | None,
-    classes: Sequence[str],
-    step: int,
-    steps: int,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss with the weighted speckle term, and both parts, detached, to be logged; as it was without a term.
+class Balance:
+    """Weighs the speckle term against the segmentation loss; holds the running means of `balance: ema`.
 
-    `probability` is float32, class by class as `batch.truth`; `step` of `steps`, from 0, is read for the warm-up.
+    `steps` is the length of the training, for `warmup`.
     """
-    if speckle is None:
-        return segmentation, {}
-    with torch.autocast(probability_NKHW.device.type, enabled=False):
-        term = speckle_loss(
-            batch.raw_N1HW[:, 0],
-            probability_NKHW * batch.known_N1HW,
-            batch.truth_NKHW * batch.known_N1HW,
-            classes=[classes.index(name) for name in speckle.classes],
-            estimator=speckle.estimator,
-            form=speckle.form,
-            min_pixels=speckle.min_pixels,
-        )
-    rise = speckle.warmup * steps
-    weight = speckle.weight * (min(1.0, step / rise) if rise else 1.0)
-    return segmentation + weight * term, {"segmentation_loss": segmentation.detach(), "speckle_loss": term.detach()}
+
+    def __init__(self, speckle: SpeckleSpec, *, steps: int, device: torch.device) -> None:
+        self._speckle, self._steps, self._device = speckle, steps, device
+        self._means = {name: torch.zeros((), device=device) for name in ("segmentation", "speckle")}
+
+    def weight(self, step: int) -> float:
+        """`speckle.weight`, rising linearly from 0 over the warm-up; `step` counts from 0."""
+        rise = self._speckle.warmup * self._steps
+        return self._speckle.weight * (min(1.0, step / rise) if rise else 1.0)
+
+    def sum(self, segmentation: Tensor, term: Tensor, *, step: int) -> Tensor:
+        """The loss to descend. `fixed`: segmentation + weight * term. `ema`: each first divided by the running mean of
+        its value, which this step's value enters; call it once per step."""
+        return self._balanced("segmentation", segmentation) + self.weight(step) * self._balanced("speckle", term)
+
+    def state(self) -> dict[str, Tensor]:
+        """What changes while training: the running means, where they are read."""
+        return dict(self._means) if self._speckle.balance == "ema" else {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put `state` back."""
+        self._means |= {name: mean.to(self._device) for name, mean in state.items()}
+
+    def _balanced(self, name: str, term: Tensor) -> Tensor:
+        if self._speckle.balance == "fixed":
+            return term
+        self._means[name] = moved_mean(self._means[name], term)
+        return balanced(term, self._means[name])
+
+
+class SpeckleTerm:
+    """Adds the weighted speckle term to a segmentation loss.
+
+    `speckle` as in a stage's inputs, its classes filled in; `classes` are the dataset's, in the order of the planes.
+    """
+
+    def __init__(self, speckle: SpeckleSpec, *, classes: Sequence[str], steps: int, device: torch.device) -> None:
+        self._speckle, self._device = speckle, device
+        self._classes = [classes.index(name) for name in speckle.classes]
+        self.balance = Balance(speckle, steps=steps, device=device)
+
+    def add(
+        self,
+        segmentation: Tensor,
+        probability_NKHW: Tensor,
+        batch: LabelledFrames,
+        *,
+        step: int,
+        rng: np.random.Generator,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to descend and, detached, both terms as measured.
+
+        `probability` is float32, class by class as `batch.truth` (contiguous is fastest); `step` counts from 0 and
+        `rng` is that of the step.
+        """
+        donor_BB = send(draw_donors(batch.cases, rng), self._device) if self._speckle.permuted else None
+        with torch.autocast(self._device.type, enabled=False):
+            term = speckle_term(
+                batch.raw_N1HW[:, 0],
+                probability_NKHW,
+                batch.truth_NKHW,
+                batch.known_N1HW[:, 0],
+                speckle=self._speckle,
+                classes=self._classes,
+                donor_BB=donor_BB,
+            )
+            loss = self.balance.sum(segmentation, term, step=step)
+        return loss, {"segmentation_loss": segmentation.detach(), "speckle_loss": term.detach()}

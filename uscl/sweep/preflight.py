@@ -19,6 +19,7 @@ from uscl.errors import ClusterError, DataError
 from uscl.spec.sweep import ResourcesSpec
 from uscl.store.files import Files
 from uscl.sweep.plan import SweepPlan
+from uscl.sweep.speckle_fit import refuse_unfit_speckle
 
 GPU_DEADLINE_S = 600.0
 """How long a cluster may take to show its first GPU; a node from a cloud comes up in minutes."""
@@ -53,7 +54,10 @@ def check_store(root: Path) -> None:
 
 
 def have_data(plan: SweepPlan, say: Callable[[str], None]) -> None:
-    """Build the phantom where it is asked for and not there. DataError where the dataset is another than planned."""
+    """Build the phantom where it is asked for and not there. DataError where the dataset is another than planned.
+
+    SpecError where a cell's speckle term could never be fitted to it.
+    """
     if plan.spec.data == "phantom" and not plan.dataset_path.exists():
         from uscl.data.phantom import build_phantom  # here: rendering loads what an idle second run need not wait for
 
@@ -61,9 +65,10 @@ def have_data(plan: SweepPlan, say: Callable[[str], None]) -> None:
         say(f"building the phantom: {phantom.patients} patients, {phantom.size} px, in {plan.dataset_path}")
         build_phantom(phantom, plan.dataset_path, progress=_tell_tenths(say), workers=os.cpu_count() or 1)
         say(f"phantom built in {time.monotonic() - started:.0f} s")
-    found = open_dataset(plan.dataset_path).index.fingerprint
-    if found != plan.dataset_fingerprint:
+    dataset = open_dataset(plan.dataset_path)
+    if dataset.index.fingerprint != plan.dataset_fingerprint:
         raise DataError(f"{plan.dataset_path}: its contents changed since the sweep was planned; start again")
+    refuse_unfit_speckle(plan, dataset)
 
 
 def _tell_tenths(say: Callable[[str], None]) -> Callable[[int, int], None]:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uscl.losses.speckle import speckle_loss
+from uscl.losses.speckle import speckle_term
 from uscl.spec.trial import SpeckleSpec
 from uscl.stages.nnunetv2.labels import LabelScheme
 from uscl.stages.nnunetv2.raw import image_path
+from uscl.stages.speckle_term import Balance
 
 INSIDE = 0.999
 """A pixel counts where interpolation drew on the frame alone, not on the padding around it."""
@@ -55,21 +56,21 @@ class SpeckleTerm(nn.Module):
         *,
         ignore_label: int | None,
         steps: int,
+        device: torch.device,
     ) -> None:
         super().__init__()
         self._segmentation, self._speckle, self._scheme = segmentation, speckle, scheme
-        self._ignore_label, self._steps = ignore_label, steps
+        self._ignore_label = ignore_label
         self._raw_B2HW: Tensor | None = None
-        self._weight = 0.0
+        self._step = 0
+        self.balance = Balance(speckle, steps=steps, device=device)
         self.last: dict[str, np.ndarray] = {}
         """The two terms of the last training step."""
 
     @contextmanager
     def reading(self, raw_B2HW: Tensor, *, step: int) -> Iterator[None]:
         """One training step (0-based) with its raw frames; outside of it the loss is nnU-Net's alone."""
-        rise = self._speckle.warmup * self._steps
-        self._weight = self._speckle.weight * (min(1.0, step / rise) if rise else 1.0)
-        self._raw_B2HW = raw_B2HW
+        self._step, self._raw_B2HW = step, raw_B2HW
         try:
             yield
         finally:
@@ -82,24 +83,23 @@ class SpeckleTerm(nn.Module):
             return segmentation
         with torch.autocast(outputs[0].device.type, enabled=False):
             speckle = self._term(outputs[0].float(), targets[0], self._raw_B2HW)
+            loss = self.balance.sum(segmentation, speckle, step=self._step)
         terms = {"segmentation_loss": segmentation, "speckle_loss": speckle}
         self.last = {name: term.detach().cpu().numpy() for name, term in terms.items()}
-        return segmentation + self._weight * speckle
+        return loss
 
     def _term(self, logits: Tensor, target: Tensor, raw_B2HW: Tensor) -> Tensor:
         probability_BKHW, truth_BKHW, known_B1HW = read_outputs(
             logits, target, scheme=self._scheme, ignore_label=self._ignore_label
         )
         known_B1HW = known_B1HW * (raw_B2HW[:, 1:] > INSIDE)
-        speckle = self._speckle
-        return speckle_loss(
+        return speckle_term(
             raw_B2HW[:, 0],
-            probability_BKHW * known_B1HW,
-            truth_BKHW * known_B1HW,
-            classes=[self._scheme.order.index(name) for name in speckle.classes],
-            estimator=speckle.estimator,
-            form=speckle.form,
-            min_pixels=speckle.min_pixels,
+            probability_BKHW,
+            truth_BKHW,
+            known_B1HW[:, 0],
+            speckle=self._speckle,
+            classes=[self._scheme.order.index(name) for name in self._speckle.classes],
         )
 
 

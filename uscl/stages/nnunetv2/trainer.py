@@ -22,6 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from uscl.stages.context import seed_everything
+from uscl.stages.loop import below
 from uscl.stages.nnunetv2.exchange import Job, Monitor, state_metadata
 from uscl.stages.nnunetv2.labels import LabelScheme
 from uscl.stages.nnunetv2.raw import epochs_of
@@ -100,7 +101,14 @@ class PackageTrainer(nnUNetTrainer):  # type: ignore[misc]
             return segmentation
         scheme = LabelScheme.of(inputs.classes, inputs.contains)
         ignore = self.label_manager.ignore_label
-        self._term = SpeckleTerm(segmentation, inputs.speckle, scheme, ignore_label=ignore, steps=inputs.nnunet.steps)
+        self._term = SpeckleTerm(
+            segmentation,
+            inputs.speckle,
+            scheme,
+            ignore_label=ignore,
+            steps=inputs.nnunet.steps,
+            device=self.device,
+        )
         return self._term
 
     def on_train_epoch_start(self) -> None:
@@ -145,10 +153,12 @@ class PackageTrainer(nnUNetTrainer):  # type: ignore[misc]
     def resume(self, state: bytes) -> None:
         """Go on from a resume point; after `initialize`."""
         tensors, log = load(state), json.loads(state_metadata(state)["log"])
-        load_weights(self.network, _below(tensors, "network."))
-        for number, momentum in _below(tensors, "momentum.").items():
+        load_weights(self.network, below(tensors, "network."))
+        for number, momentum in below(tensors, "momentum.").items():
             weight = self.optimizer.param_groups[0]["params"][int(number)]
             self.optimizer.state[weight]["momentum_buffer"] = momentum.to(weight.device)
+        if self._term is not None:
+            self._term.balance.load_state(below(tensors, "speckle."))
         if self.grad_scaler is not None and log["scaler"]:
             self.grad_scaler.load_state_dict(log["scaler"])
         self.logger.load_checkpoint(log["logger"])
@@ -165,6 +175,8 @@ class PackageTrainer(nnUNetTrainer):  # type: ignore[misc]
         for number, weight in enumerate(self.optimizer.param_groups[0]["params"]):
             if "momentum_buffer" in self.optimizer.state[weight]:
                 tensors[f"momentum.{number}"] = self.optimizer.state[weight]["momentum_buffer"]
+        if self._term is not None:
+            tensors |= {f"speckle.{name}": tensor for name, tensor in self._term.balance.state().items()}
         log = {
             "epoch": self.current_epoch,
             "points": self.points,
@@ -218,7 +230,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(member) for member in value]
     return float(value)
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from uscl.losses.speckle import speckle_loss
+from uscl.losses.speckle import speckle_term
 from uscl.spec.trial import SpeckleSpec
 from uscl.stages.nnunetv2.labels import LabelScheme
 from uscl.stages.nnunetv2.raw import image_path
 from uscl.stages.nnunetv2.speckle_term import RawCases, SpeckleTerm, read_outputs
 
+CPU = torch.device("cpu")
 NESTED = LabelScheme.of(("inner", "outer"), {"outer": ("inner",)})
 FLAT = LabelScheme.of(("a", "b"), {})
 SPECKLE = SpeckleSpec(weight=0.5, classes=("inner",), min_pixels=8)
@@ -50,18 +51,19 @@ def test_labels_are_softmax_without_background():
 
 def test_it_adds_the_weighted_speckle_loss_of_the_named_class():
     logits, target, raw = scene()
-    term = SpeckleTerm(MeanOfFinest(), SPECKLE, NESTED, ignore_label=None, steps=10)
+    term = SpeckleTerm(MeanOfFinest(), SPECKLE, NESTED, ignore_label=None, steps=10, device=CPU)
     with term.reading(raw, step=0):
         loss = term([logits, logits[..., ::2, ::2]], [target, target[..., ::2, ::2]])
     # plane 1 of the outputs is `inner`, whatever place the dataset gives it
-    wanted = speckle_loss(raw[:, 0], logits.sigmoid(), target.float(), classes=[1], min_pixels=8)
+    known = torch.ones(2, 16, 16)
+    wanted = speckle_term(raw[:, 0], logits.sigmoid(), target.float(), known, speckle=SPECKLE, classes=[1])
     assert wanted > 0 and float(loss) == pytest.approx(float(logits.mean() + 0.5 * wanted))
     assert float(term.last["speckle_loss"]) == pytest.approx(float(wanted))
 
 
 def test_without_raw_frames_the_loss_is_the_packages_own():
     logits, target, raw = scene()
-    term = SpeckleTerm(MeanOfFinest(), SPECKLE, NESTED, ignore_label=None, steps=10)
+    term = SpeckleTerm(MeanOfFinest(), SPECKLE, NESTED, ignore_label=None, steps=10, device=CPU)
     with term.reading(raw, step=0):
         term([logits], [target])
     assert float(term([logits], [target])) == float(logits.mean())
@@ -69,7 +71,9 @@ def test_without_raw_frames_the_loss_is_the_packages_own():
 
 def test_warmup_raises_the_weight():
     logits, target, raw = scene()
-    term = SpeckleTerm(MeanOfFinest(), SPECKLE.model_copy(update={"warmup": 0.5}), NESTED, ignore_label=None, steps=8)
+    term = SpeckleTerm(
+        MeanOfFinest(), SPECKLE.model_copy(update={"warmup": 0.5}), NESTED, ignore_label=None, steps=8, device=CPU
+    )
     added = []
     for step in (0, 2, 4, 7):
         with term.reading(raw, step=step):
@@ -82,7 +86,7 @@ def test_padding_does_not_count():
     raw[:, 1, :, :6] = 0.4  # interpolated over the frame's border
     spoilt = raw.clone()
     spoilt[:, 0, :, :6] = 0.0
-    term = SpeckleTerm(MeanOfFinest(), SPECKLE, NESTED, ignore_label=None, steps=1)
+    term = SpeckleTerm(MeanOfFinest(), SPECKLE, NESTED, ignore_label=None, steps=1, device=CPU)
     losses = []
     for planes in (raw, spoilt):
         with term.reading(planes, step=0):
@@ -110,3 +114,19 @@ def test_raw_frames_are_cropped_as_preprocessing_cropped(tmp_path):
     frame, labels, _, _ = RawCases(Preprocessed(), tmp_path).load_case("case_00000")
     assert frame.shape == (3, 1, 5, 7) and labels == "labels" and (frame[2] == 1).all()
     assert np.allclose(frame[1, 0], image[2:7, 1:8] / 255)
+
+
+def test_ema_balances_the_package_s_loss_and_survives_a_resume():
+    logits, target, raw = scene()
+    speckle = SPECKLE.model_copy(update={"balance": "ema"})
+    first, second = (
+        SpeckleTerm(MeanOfFinest(), speckle, NESTED, ignore_label=None, steps=10, device=CPU) for _ in range(2)
+    )
+    with first.reading(raw, step=0):
+        assert float(first([logits + 3], [target])) == pytest.approx(1.5), "each term is its own mean at first"
+    second.balance.load_state({name: mean.clone() for name, mean in first.balance.state().items()})
+    losses = []
+    for term in (first, second):
+        with term.reading(raw, step=1):
+            losses.append(float(term([logits + 1], [target])))
+    assert losses[0] == losses[1] != pytest.approx(1.5)
