@@ -52,3 +52,16 @@ def test_no_planes_stay_no_planes(shape):
     box = Letterbox(30, 20, 32)
     assert box.to_square(np.zeros(shape, bool)).shape == (0, 32, 32)
     assert box.to_native(np.zeros((0, 32, 32))).shape == (0, 30, 20)
+
+
+def test_shrunk_and_enlarged_keep_a_disc_and_never_enlarge_a_small_frame():
+    rows, columns = np.mgrid[:120, :200]
+    disc = (rows - 50) ** 2 + (columns - 130) ** 2 < 30**2
+    box = Letterbox(120, 200, 100)
+    small = box.shrunk(disc, "nearest")
+    assert small.shape == (60, 100)
+    back = box.enlarged(small[None])[0]
+    assert 2 * (back & disc).sum() / (back.sum() + disc.sum()) > 0.96
+    whole = Letterbox(120, 200, 400)
+    assert whole.shrunk(disc) is disc and whole.enlarged(disc[None])[0] is not None
+    assert (whole.enlarged(disc[None])[0] == disc).all()

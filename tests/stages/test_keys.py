@@ -133,6 +133,7 @@ def test_the_real_nnunet_works_at_native_size_and_plans_by_itself(trial, tiny_in
         {"nnunet__steps": 3},
         {"nnunet__augment": "nnunet"},
         {"nnunet__batch": 4},
+        {"nnunet__longest_px": 32},
         {"speckle__weight": 0.1},
         {"labels__fraction": 0.5},
         {"seed": {"finetune": 3}},

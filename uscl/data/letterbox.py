@@ -63,6 +63,17 @@ class Letterbox:
         native = [_resize(plane[rows, columns], (self.height, self.width), interpolation) for plane in planes]
         return np.stack(native) if native else np.zeros((0, self.height, self.width), planes.dtype)
 
+    def shrunk(self, image: np.ndarray, interpolation: Interpolation = "image") -> np.ndarray:
+        """`image` (height, width) without padding, its longest side `size`; as it is where it is no larger."""
+        return image if self.scale >= 1 else _resize(image, self.inner, interpolation)
+
+    def enlarged(self, masks: np.ndarray) -> np.ndarray:
+        """bool (K, h, w) of a `shrunk` frame -> bool (K, height, width): linear, then cut at 1/2."""
+        if masks.shape[1:] == (self.height, self.width):
+            return masks
+        planes = [_resize(mask.astype(np.float32), (self.height, self.width), "linear") for mask in masks]
+        return np.stack(planes) > 0.5
+
     def _window(self) -> tuple[slice, slice]:
         height, width = self.inner
         return slice(self.top, self.top + height), slice(self.left, self.left + width)

@@ -15,7 +15,7 @@ METHOD_SECTIONS: Mapping[str, frozenset[str]] = {
 """Sections that a method reads, besides those that every method reads."""
 
 MOOT_SETTINGS: Mapping[str, frozenset[str]] = {
-    "nnunet2d": frozenset({"image.norm", "seed.pretrain", "evaluate.tta"}),
+    "nnunet2d": frozenset({"image.norm", "seed.pretrain", "evaluate.tta", "nnunet.longest_px"}),
     "nnunetv2": frozenset({"image.size", "image.norm", "seed.pretrain", "evaluate.tta"}),
     "supervised": frozenset({"seed.pretrain"}),
 }

@@ -86,7 +86,7 @@ def with_planned_batch(nnunet: NnunetSpec, image_size: int, *, num_cases: int, n
         base_width=nnunet.base_width,
         batch=nnunet.batch,
     )
-    return nnunet.model_copy(update={"batch": plan.batch})
+    return nnunet.model_copy(update={"batch": plan.batch, "longest_px": None})  # it sees image.size
 
 
 def features_per_frame(patch_px: tuple[int, int], widths: tuple[int, ...], *, num_labels: int) -> int:

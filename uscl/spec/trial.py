@@ -209,6 +209,8 @@ class NnunetSpec(Section):
     """Frames per batch; null: as planned from patch size and number of training cases."""
     base_width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
     """Channels of the finest level, doubling downwards to at most 512."""
+    longest_px: Annotated[int | None, Field(ge=32, json_schema_extra={"neutral": None})] = None
+    """`nnunetv2`: what the package sees is shrunk to this longest side, for budgets that a CPU allows; null: native."""
     augment: Literal["us_safe", "nnunet"] = "us_safe"
     """`nnunet`: its own list, with rotations to 180 degrees and both mirrors; `us_safe` keeps the depth axis: 15
     degrees, left-right mirror. Predictions are averaged over the same mirrors, whatever `evaluate.tta` says."""

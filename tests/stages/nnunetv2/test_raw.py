@@ -88,3 +88,12 @@ def test_every_folder_of_its_environment_is_in_the_scratch(tmp_path):
     folders = {name: found[name] for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     assert all(value.startswith(str(tmp_path)) for value in folders.values())
     assert found["PATH"] == "/bin" and found["OMP_NUM_THREADS"] == "3"
+
+
+def test_frames_are_shrunk_to_the_longest_side_asked_for(tmp_path):
+    write_raw(tmp_path, [case_of(70, 110)], SCHEME, longest_px=55)
+    labels = next((raw_folder(tmp_path) / "labelsTr").iterdir())
+    shapes = {
+        cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape for path in (image_path(tmp_path, "case_00000"), labels)
+    }
+    assert shapes == {(35, 55)}

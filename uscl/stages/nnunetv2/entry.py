@@ -84,7 +84,11 @@ def _publish(root: Path, trainer: PackageTrainer, weights: dict[str, torch.Tenso
     base = Path(trainer.output_folder_base)
     for name in ("plans.json", "dataset.json", "dataset_fingerprint.json"):
         shutil.copyfile(base / name, out / name)
-    inference = {"mirror_axes": list(trainer.inference_allowed_mirroring_axes), "configuration": CONFIGURATION}
+    inference = {
+        "mirror_axes": list(trainer.inference_allowed_mirroring_axes),
+        "configuration": CONFIGURATION,
+        "longest_px": trainer.job.inputs.nnunet.longest_px,
+    }
     (out / "inference.json").write_text(json.dumps(inference), encoding="utf-8")
 
 

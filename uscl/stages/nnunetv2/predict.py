@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uscl.data.letterbox import Letterbox
+
 SPACING = (999, 1, 1)
 """What the package's PNG reader gives every image: nothing is resampled."""
 TRAINER = "PackageTrainer"
@@ -36,9 +38,11 @@ def package_predictor(
         """Nothing is found in a black frame, which the package could not crop."""
         if not image_HW.any():
             return np.zeros((len(classes), *image_HW.shape), np.bool_)
+        box = Letterbox.of(image_HW, inference.get("longest_px") or max(image_HW.shape))
+        seen = box.shrunk(image_HW)[None, None].astype(np.float32)
         with redirect_stdout(StringIO()):
-            labels = predictor.predict_single_npy_array(image_HW[None, None].astype(np.float32), {"spacing": SPACING})
-        return np.stack([np.isin(labels[0], region) for region in regions])
+            labels = predictor.predict_single_npy_array(seen, {"spacing": SPACING})
+        return box.enlarged(np.stack([np.isin(labels[0], region) for region in regions]))
 
     return predict
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uscl.data.dataset import Case
+from uscl.data.letterbox import Letterbox
 from uscl.stages.nnunetv2.labels import LabelScheme, LossCount
 
 DATASET_ID = 1
@@ -29,12 +30,14 @@ def case_name(number: int) -> str:
     return f"case_{number:05d}"
 
 
-def write_raw(root: Path, cases: Iterable[Case], scheme: LabelScheme) -> dict[str, float]:
+def write_raw(
+    root: Path, cases: Iterable[Case], scheme: LabelScheme, *, longest_px: int | None = None
+) -> dict[str, float]:
     """Write images, label maps, dataset.json and the split below `root`/nnUNet_raw; returns each class's lost share.
 
-    8-bit grey PNG at native size: lossless, and read as it is by the package's NaturalImage2DIO. Every case is in the
-    training list and again in the validation list, which nnU-Net only draws a curve from. DataError where classes
-    overlap partly.
+    8-bit grey PNG at native size, or shrunk to `longest_px`: lossless, and read as it is by the package's
+    NaturalImage2DIO. Every case is in the training list and again in the validation list, which nnU-Net only draws a
+    curve from. DataError where classes overlap partly.
     """
     folder = raw_folder(root)
     for name in ("imagesTr", "labelsTr"):
@@ -45,8 +48,9 @@ def write_raw(root: Path, cases: Iterable[Case], scheme: LabelScheme) -> dict[st
         lost.add(case.masks, labels, case.known)
         ignores = ignores or not bool(case.known.all())
         names.append(case_name(number))
-        _write_png(image_path(root, names[-1]), case.image)
-        _write_png(folder / "labelsTr" / f"{names[-1]}.png", labels)
+        box = Letterbox.of(case.image, longest_px or max(case.image.shape))
+        _write_png(image_path(root, names[-1]), box.shrunk(case.image))
+        _write_png(folder / "labelsTr" / f"{names[-1]}.png", box.shrunk(labels, "nearest"))
     lost.refuse_overlaps()
     document = {
         "channel_names": {"0": "ultrasound"},

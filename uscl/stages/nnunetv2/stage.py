@@ -48,7 +48,8 @@ def train_package(context: StageContext) -> StageEvents:
     with tempfile.TemporaryDirectory(prefix="uscl-nnunet-") as folder:
         root = Path(folder)
         scheme = LabelScheme.of(inputs.classes, inputs.contains)
-        lost = write_raw(root, (context.dataset.case(name) for name in context.stage.data.cases), scheme)
+        cases = (context.dataset.case(name) for name in context.stage.data.cases)
+        lost = write_raw(root, cases, scheme, longest_px=inputs.nnunet.longest_px)
         resumed_step = _prepare(root, inputs, context)
         process = NnunetProcess(root, threads=torch.get_num_threads(), saved_step=resumed_step)
         try:
