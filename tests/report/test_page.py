@@ -186,3 +186,18 @@ def test_a_sweep_that_has_hardly_begun_has_a_report(tmp_path, cells):
     publish_cell(store, cells[0], score(cells[0]))
     assert "0.500" in table_files(build_report(store, cells, REPORT, PHANTOM))["table.txt"]
     assert table_files(build_report(store, [], REPORT, PHANTOM))["table.txt"]
+
+
+@pytest.mark.parametrize(("seeds", "shown"), [(1, 0), (2, 1)])
+def test_the_brief_report_has_all_results_and_the_first_measurements_differences_of_several_runs(
+    tmp_path, seeds, shown
+):
+    cells = plan(seeds=seeds)
+    store = make_store(tmp_path, cells, score, parts=("val", "test"))
+    spec = REPORT.model_copy(update={"values": ("test/dsc", "test/delta_snr")})
+    report = build_report(store, cells, spec, PHANTOM)
+    whole, brief = ([sheet.title for sheet in sheets] for sheets in (report.sheets(), report.brief_sheets()))
+    assert set(brief) < set(whole)
+    assert sum(title.startswith("test/delta_snr ↓ (lower is better), by") for title in brief) == 1
+    assert sum("difference to" in title for title in brief) == shown < sum("difference to" in title for title in whole)
+    assert any(title.startswith("paper, kidney images") for title in brief)

@@ -17,6 +17,7 @@ from uscl.cli.options import store_option, sweep_options
 from uscl.records import CellFinished, Drained, Failed, Outcome, Sink, TrialEvent
 from uscl.report.figures import draw_figures, figure_names
 from uscl.report.page import Report, build_report, table_files
+from uscl.report.render import to_text
 from uscl.spec.reader import load_sweep
 from uscl.store.files import Files
 from uscl.store.stages import StageStore, new_attempt
@@ -197,7 +198,7 @@ def _say(console: Console, line: str) -> None:
 
 
 def _print_table(plan: SweepPlan, console: Console) -> None:
-    """The report on the screen and in the sweep's folder; figures only where they can have changed."""
+    """The report, in brief on the screen and whole in the sweep's folder; figures only where they can have changed."""
     report, folder = _report(plan), SweepFolder(plan.store_root, plan.identity)
     if folder.read_dataset() != plan.facts:
         folder.write_dataset(plan.facts)
@@ -207,7 +208,10 @@ def _print_table(plan: SweepPlan, console: Console) -> None:
         changed |= draw_figures(report)
     for name, content in changed.items():
         Files(folder.report_path(name).parent).write(name, content)
-    console.print(files["table.txt"].decode(), markup=False, soft_wrap=True)
+    brief, full = report.brief_sheets(), report.sheets()
+    console.print(to_text(brief), markup=False, soft_wrap=True)
+    if len(full) > len(brief):
+        console.print(f"all differences and published numbers: uscl report {plan.identity}\n", markup=False)
 
 
 def _is_news(path: Path, content: bytes) -> bool:

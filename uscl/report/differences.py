@@ -58,6 +58,11 @@ class DifferenceBlock:
     """By column, then row."""
     notes: tuple[str, ...] = ()
 
+    @property
+    def several_runs(self) -> bool:
+        """Whether any line is over more than one pretraining seed."""
+        return any(entry.paired.num_seeds > 1 for entry in self.entries)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:

@@ -36,6 +36,17 @@ class Report:
         paper = published_sheets(self.published, table, self.spec, self.facts)
         return (*table_sheets(table), *difference_sheets(self.differences, table), *paper)
 
+    def brief_sheets(self) -> tuple[Sheet, ...]:
+        """What fits a terminal: all results, and of the first measurement the differences and the paper.
+
+        Differences of a single training run are left out: over patients alone they say little.
+        """
+        first, table = self.spec.values[:1], self.table
+        published = tuple(block for block in self.published if block.value in first)
+        differences = tuple(block for block in self.differences if block.value in first and block.several_runs)
+        paper = published_sheets(published, table, self.spec, self.facts)
+        return (*table_sheets(table), *difference_sheets(differences, table), *paper)
+
 
 FORMATS: Mapping[str, tuple[str, Callable[[Report], str]]] = {
     "text": ("table.txt", lambda report: to_text(report.sheets())),
