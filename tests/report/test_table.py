@@ -147,6 +147,8 @@ def test_lower_is_better_shows_in_the_header_of_delta_snr():
         ("val/delta_snr_present/cortex", "↓"),
         ("test/hd95_px", "↓"),
         ("test/dsc_nan_drop", "↑"),
+        ("test/snr_degenerate/cortex", "↓"),
+        ("test/delta_snr_signed/cortex", "→0"),
         ("encoder/loss", "↓"),
         ("val/embedding/compactness", "↑"),
         ("val/embedding/separability/cortex", "↑"),
