@@ -25,6 +25,10 @@ CLIP_SECTIONS = frozenset({"contrast", "encoder", "decoder", "temporal"})
 """Sections of pretraining on clips; `pixel_supcon` reads them only where it starts from an encoder."""
 
 
+BUDGET_SETTINGS = frozenset({"encoder.steps", "decoder.steps"})
+"""What `finetune.budget: total` adds up under `supervised`, though that reads nothing else of their sections."""
+
+
 def sections_read(method: str, pixel_start: str) -> frozenset[str]:
     """Sections that a method reads; `pixel_start` (pixel.start) counts under `pixel_supcon` only."""
     read = METHOD_SECTIONS.get(method, frozenset())
@@ -50,6 +54,8 @@ def is_moot(name: str, settings: Mapping[str, Any]) -> bool:
         return True
     if name in MOOT_SETTINGS.get(settings.get("method", ""), frozenset()):
         return True
+    if name in BUDGET_SETTINGS and settings.get("method") == "supervised":
+        return bool(settings.get("finetune.budget", "own") != "total")
     section = name.split(".")[0]
     read = sections_read(settings.get("method", ""), settings.get("pixel.start", "random"))
     return section not in read and any(section in sections for sections in METHOD_SECTIONS.values())
