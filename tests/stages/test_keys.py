@@ -265,3 +265,11 @@ def test_an_evaluation_is_read_back_from_its_manifest(trial, tiny_index, changes
     """`uscl export` predicts by what the store says of the evaluation, neutral values left out."""
     inputs = chain(trial(**changes), tiny_index).stage("evaluate/test").inputs
     assert type(inputs)(**json.loads(json.dumps(canonical(inputs)))) == inputs
+
+
+def test_speckle_classes_are_a_set(trial, tiny_index):
+    cells = {
+        chain(trial(speckle={"weight": 0.1, "classes": classes}), tiny_index).cell
+        for classes in (("outer", "inner"), ("inner", "outer"), ("inner", "outer", "inner"))
+    }
+    assert len(cells) == 1
