@@ -187,6 +187,12 @@ def test_moot_settings_show_as_a_dash():
     assert [shown(pixpro, name) for name in ("contrast.form", "contrast.momentum")] == ["-", "0.9"]
 
 
+def test_a_speckle_term_that_is_off_shows_no_form():
+    cells = [plan(n, **{"speckle.weight": weight, "speckle.form": "log"}) for n, weight in enumerate((0.0, 0.5), 1)]
+    table = build_table(cells, {}, ReportSpec(rows=("speckle.weight", "speckle.form")))
+    assert [row.settings for row in table.blocks[0].rows] == [("0.0", "-"), ("0.5", "log")]
+
+
 def test_a_mean_over_an_unnamed_setting_is_said():
     cells = [plan(1, **{"temporal.window": 5}), plan(2, **{"temporal.window": 9})]
     notes = build_table(cells, records_of(cells, lambda c: 0.5), REPORT).notes

@@ -56,6 +56,8 @@ def is_moot(name: str, settings: Mapping[str, Any]) -> bool:
         return True
     if name in BUDGET_SETTINGS and settings.get("method") == "supervised":
         return bool(settings.get("finetune.budget", "own") != "total")
+    if name.startswith("speckle.") and name != "speckle.weight" and settings.get("speckle.weight") == 0:
+        return True
     section = name.split(".")[0]
     read = sections_read(settings.get("method", ""), settings.get("pixel.start", "random"))
     return section not in read and any(section in sections for sections in METHOD_SECTIONS.values())
