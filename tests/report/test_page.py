@@ -88,6 +88,21 @@ def test_a_published_number_that_is_missing_is_a_dash(tmp_path):
     assert sheet_of(report, "effects").lines == (("positive", "-", "+0.000", "-0.010", "+0.000"),)
 
 
+def test_our_effect_is_over_the_runs_that_both_rows_have(tmp_path):
+    """A run that the reference row lacks lies 0.4 higher in both rows, which is no effect of the row."""
+    cells = plan((0.1,), seeds=3)
+    lacking = next(cell for cell in cells if cell.settings["temporal.polarity"] == "none" and "seed=2" in cell.label)
+
+    def of_seed(cell):
+        seed, base = cell.settings["seed.pretrain"], SCORES[cell.settings["temporal.polarity"], 0.1]
+        return lambda p, i, n: {"dsc": base - 0.25 + 0.4 * (seed == 2)}
+
+    store = make_store(tmp_path, [cell for cell in cells if cell is not lacking], of_seed)
+    report = build_report(store, cells, REPORT, PHANTOM)
+    assert sheet_of(report, "effects").lines == (("positive", "+0.010", "+0.125"),)
+    assert report.differences[0].entries[0].paired.mean == pytest.approx(0.125)
+
+
 def test_published_numbers_need_no_reference_and_no_value_of_ours(store, cells):
     alone = REPORT.model_copy(update={"reference": "", "values": ("test/delta_snr",)})
     titles = [sheet.title for sheet in build_report(store, cells, alone, PHANTOM).sheets()]

@@ -147,6 +147,8 @@ def test_lower_is_better_shows_in_the_header_of_delta_snr():
         ("val/delta_snr_present/cortex", "↓"),
         ("test/hd95_px", "↓"),
         ("test/dsc_nan_drop", "↑"),
+        ("test/snr_degenerate/cortex", "↓"),
+        ("test/delta_snr_signed/cortex", "→0"),
         ("encoder/loss", "↓"),
         ("val/embedding/compactness", "↑"),
         ("val/embedding/separability/cortex", "↑"),
@@ -183,6 +185,12 @@ def test_moot_settings_show_as_a_dash():
     assert shown(settings, "pixel.scope") == "-"
     pixpro = settings | {"contrast.loss": "pixpro", "contrast.form": "simclr", "contrast.momentum": 0.9}
     assert [shown(pixpro, name) for name in ("contrast.form", "contrast.momentum")] == ["-", "0.9"]
+
+
+def test_a_speckle_term_that_is_off_shows_no_form():
+    cells = [plan(n, **{"speckle.weight": weight, "speckle.form": "log"}) for n, weight in enumerate((0.0, 0.5), 1)]
+    table = build_table(cells, {}, ReportSpec(rows=("speckle.weight", "speckle.form")))
+    assert [row.settings for row in table.blocks[0].rows] == [("0.0", "-"), ("0.5", "log")]
 
 
 def test_a_mean_over_an_unnamed_setting_is_said():

@@ -1,12 +1,14 @@
 """Content keys: what shares, what must not, and what no key may depend on."""
 
 import itertools
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from uscl.errors import DataError, SpecError
+from uscl.spec.methods import is_moot
 from uscl.spec.trial import Section, TrialSpec
 from uscl.stages.canonical import canonical
 from uscl.stages.keys import STAGE_VERSION, DataSlice, chain, data_hash, stage_key
@@ -243,3 +245,32 @@ def test_random_weights_may_have_the_steps_of_the_pretraining_they_lack(trial, t
     assert steps == 6 + 4 + 8
     own, total = (chain(trial(finetune__budget=budget), tiny_index).cell for budget in ("own", "total"))
     assert own == total, "a pretrained network has had them"
+
+
+def test_steps_that_a_total_budget_adds_up_are_not_moot_to_the_table():
+    for name in ("encoder.steps", "decoder.steps"):
+        assert not is_moot(name, {"method": "supervised", "finetune.budget": "total"})
+        assert is_moot(name, {"method": "supervised", "finetune.budget": "own"})
+        assert is_moot(name, {"method": "nnunet2d", "finetune.budget": "total"})
+    assert is_moot("encoder.lr", {"method": "supervised", "finetune.budget": "total"})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "supervised", "network": {"preset": "tiny", "heads": "softmax"}, "evaluate__tta": "flip"},
+        {"method": "nnunet2d", "nnunet": {"steps": 6, "base_width": 8, "augment": "nnunet"}},
+    ],
+)
+def test_an_evaluation_is_read_back_from_its_manifest(trial, tiny_index, changes):
+    """`uscl export` predicts by what the store says of the evaluation, neutral values left out."""
+    inputs = chain(trial(**changes), tiny_index).stage("evaluate/test").inputs
+    assert type(inputs)(**json.loads(json.dumps(canonical(inputs)))) == inputs
+
+
+def test_speckle_classes_are_a_set(trial, tiny_index):
+    cells = {
+        chain(trial(speckle={"weight": 0.1, "classes": classes}), tiny_index).cell
+        for classes in (("outer", "inner"), ("inner", "outer"), ("inner", "outer", "inner"))
+    }
+    assert len(cells) == 1

@@ -44,6 +44,23 @@ def test_patches_that_are_all_too_small(tmp_path, labelled):
         have_data(plan_on(tmp_path, labelled, text), print)
 
 
+def test_the_real_nnunet_is_asked_at_native_size(tmp_path, labelled):
+    """Of stills of 20 x 30 px and more, with an image.size that it does not read."""
+    pytest.importorskip("nnunetv2")
+    text = "  speckle: {{weight: 0.1, region: patch, patch_px: {side}, min_pixels: {least}}}\n"
+    nnunet = ("method=nnunetv2",)
+    have_data(plan_on(tmp_path, labelled, text.format(side=40, least=64), sets=nnunet), print)
+    with pytest.raises(SpecError, match=r"has 1000 pixels of speckle in a patch of 40 px at native size in the"):
+        have_data(plan_on(tmp_path, labelled, text.format(side=40, least=1000), sets=nnunet), print)
+
+
+def test_one_case_has_no_other_to_lend_its_speckle(tmp_path, labelled):
+    text = "  labels.fraction: 0.1\n  speckle: {weight: 0.1, min_pixels: 4, permuted: true}\n"
+    with pytest.raises(SpecError, match=r"x\.yaml:7: speckle\.permuted: true takes the speckle of another case, and"):
+        plan_on(tmp_path, labelled, text)
+    plan_on(tmp_path, labelled, text.replace("0.1\n", "1\n", 1))
+
+
 @pytest.mark.parametrize("text", ["", "  speckle: {min_pixels: 2000}\n", "  speckle: {weight: 0.1, min_pixels: 4}\n"])
 def test_what_can_be_fitted_or_is_off_passes(tmp_path, labelled, text):
     have_data(plan_on(tmp_path, labelled, text), print)

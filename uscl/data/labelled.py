@@ -26,7 +26,7 @@ class LabelledFrames:
     raw_N1HW: Tensor
     """Grey levels / 255 before any normalisation: what speckle statistics are taken from."""
     known_N1HW: Tensor
-    """1 where the annotation counts and the frame is ultrasound, 0 in padding; float32."""
+    """1 where the annotation counts, outside the sector too; 0 in padding; float32."""
     truth_NKHW: Tensor
     """1 inside a class; nested classes overlap; float32."""
 

@@ -33,7 +33,7 @@ def speckle_term(
 
     `raw` is B-mode in [0, 1] under the spatial transform of the masks, before intensity augmentation and
     normalisation; `probability` the soft prediction; `truth` the annotation in {0, 1}; `known` in [0, 1] where pixels
-    count (leaves out unlabelled ground, text and the outside of the sector). `classes` indexes K; background never
+    count (unlabelled ground and padding do not; the outside of a sector does). `classes` indexes K; background never
     belongs there. Of `speckle` everything is read but weight, balance and warmup, which belong to the caller, and
     classes, given as numbers. `donor` (see `draw_donors`) replaces each annotated region's parameters by those of
     another case: the control `speckle.permuted`.

@@ -7,14 +7,16 @@ row changes against the reference row, there and here.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from uscl.records import NO_FACTS, CellPlan, DatasetFacts
+from uscl.records import NO_FACTS, CellPlan, DatasetFacts, Outcome
 from uscl.report.collect import CellRecord
 from uscl.report.differences import find_reference
+from uscl.report.scores import Run, run_of
 from uscl.report.sheet import ABSENT, Sheet, block_title, signed
-from uscl.report.table import Block, Table, arrow, build_table
+from uscl.report.table import Block, Groups, Table, arrow, build_table, group_cells
 from uscl.spec.rows import RowKey, row_titles, rows_called
 from uscl.spec.sweep import ReportSpec
 
@@ -29,6 +31,8 @@ class PublishedBlock:
     value: str
     paper: Numbers
     ours: Numbers
+    our_effects: Numbers
+    """Row minus reference row, over the training runs that both have finished."""
     rows: tuple[RowKey, ...]
     """Those that the paper has, in the table's order."""
     columns: tuple[str, ...]
@@ -52,6 +56,7 @@ def build_published(
     columns = _columns(table, published.columns)
     titles = row_titles(sorted(cells, key=lambda cell: cell.number), table.row_names)
     reference = find_reference(cells, report)
+    groups = group_cells(cells, table.row_names, report.columns)
     same = facts.name.casefold() == published.dataset.casefold() != ""
     blocks = []
     for block in table.blocks:
@@ -62,7 +67,8 @@ def build_published(
                 paper |= {(row, column): number for column, number in pairs if number is not None}
         rows = tuple(row.settings for row in block.rows if any((row.settings, c) in paper for c in columns.values()))
         shown = tuple(column for column in table.columns if column in columns.values())
-        blocks.append(PublishedBlock(block.value, paper, _ours(table, block), rows, shown, reference, same))
+        ours, effects = _ours(table, block), _our_effects(block.value, groups, reference, records)
+        blocks.append(PublishedBlock(block.value, paper, ours, effects, rows, shown, reference, same))
     return tuple(block for block in blocks if block.rows)
 
 
@@ -108,12 +114,11 @@ def _effects(block: PublishedBlock, table: Table, notes: tuple[str, ...]) -> She
     reference = block.reference or ()
     lines = []
     for row in _effect_rows(block):
-        numbers = [
-            signed(of.get((row, column), math.nan) - of.get((reference, column), math.nan))
-            for column in block.columns
-            for of in (block.paper, block.ours)
-        ]
-        lines.append((*row, *numbers))
+        effects: list[float] = []
+        for column in block.columns:
+            of_paper = block.paper.get((row, column), math.nan) - block.paper.get((reference, column), math.nan)
+            effects += (of_paper, block.our_effects.get((row, column), math.nan))
+        lines.append((*row, *map(signed, effects)))
     titles = [f"{title} {whose}" for title in _column_titles(block.columns, table) for whose in ("paper", "ours")]
     title = f"effects, row minus {' '.join(reference)}: {block.value}"
     return Sheet(title, (*table.row_names, *titles), tuple(lines), len(table.row_names), notes=notes)
@@ -144,6 +149,31 @@ def _ours(table: Table, block: Block) -> Numbers:
 
 def _column_titles(columns: Sequence[str], table: Table) -> tuple[str, ...]:
     return tuple(columns) if table.column_name else ("mean",)
+
+
+def _our_effects(
+    value: str, groups: Groups, reference: RowKey | None, records: Mapping[str, CellRecord]
+) -> dict[tuple[RowKey, str], float]:
+    """Row minus reference row by row and column; a run that one of them lacks would pass for an effect."""
+    effects: dict[tuple[RowKey, str], float] = {}
+    for row, by_column in groups.items() if reference in groups else ():
+        for column, cells in by_column.items():
+            ours = _by_run(value, cells, records)
+            theirs = _by_run(value, groups[reference].get(column, ()), records)
+            shared = [statistics.fmean(ours[run]) - statistics.fmean(theirs[run]) for run in ours if run in theirs]
+            if shared:
+                effects[row, column] = statistics.fmean(shared)
+    return effects
+
+
+def _by_run(value: str, cells: Sequence[CellPlan], records: Mapping[str, CellRecord]) -> dict[Run, list[float]]:
+    """The finite values of finished cells by training run."""
+    values: dict[Run, list[float]] = {}
+    for cell in cells:
+        result = records[cell.cell].result if cell.cell in records else None
+        if result is not None and result.outcome is Outcome.DONE and math.isfinite(result.metrics.get(value, math.nan)):
+            values.setdefault(run_of(cell), []).append(result.metrics[value])
+    return values
 
 
 def _minus(ours: Numbers, paper: Numbers, row: RowKey, column: str) -> float:

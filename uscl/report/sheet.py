@@ -38,7 +38,8 @@ def table_sheets(table: Table) -> tuple[Sheet, ...]:
 
 def block_title(value: str, arrow: str) -> str:
     """A measurement and which way is better."""
-    return f"{value} {arrow} ({'lower' if arrow == '↓' else 'higher'} is better)"
+    words = {"↓": "lower is better", "→0": "zero is best"}
+    return f"{value} {arrow} ({words.get(arrow, 'higher is better')})"
 
 
 def signed(value: float) -> str:

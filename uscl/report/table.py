@@ -21,12 +21,14 @@ COLLAPSED, DIVERGED, PARTIAL = "*", "!", "?"
 """Marks beside a mean: a collapsed pretraining is in it; a diverged cell, or one not finished yet, is not."""
 
 LOWER_IS_BETTER = (
-    *("delta_snr", "hd95", "loss", "miss", "false_alarm"),
+    *("delta_snr", "hd95", "loss", "miss", "false_alarm", "snr_degenerate"),
     *("embedding/alignment", "embedding/uniformity"),
 )
 """Beginnings of the measurements that are errors (science.md 7.2, 7.4), or distances of what should be near.
 
 `embedding/compactness` is a mean cosine: higher is more compact."""
+ZERO_IS_BEST = "delta_snr_signed"
+"""An error with its sign: neither end of it is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Block:
     value: str
     """`test/dsc`."""
     arrow: str
-    """`↓` where lower is better, else `↑`."""
+    """As `arrow` gives it."""
     rows: tuple[Row, ...]
     floor: tuple[Entry | None, ...] | None
     """What a prediction of nothing but background scores, per column; None where there is no such figure."""
@@ -95,8 +97,10 @@ def build_table(
 
 
 def arrow(value: str) -> str:
-    """`↓` where lower is better, else `↑`."""
+    """`↓` where lower is better, `→0` where zero is, else `↑`."""
     measure = value.partition("/")[2] or value
+    if measure.startswith(ZERO_IS_BEST):
+        return "→0"
     return "↓" if measure.startswith(LOWER_IS_BETTER) else "↑"
 
 

@@ -25,6 +25,10 @@ CLIP_SECTIONS = frozenset({"contrast", "encoder", "decoder", "temporal"})
 """Sections of pretraining on clips; `pixel_supcon` reads them only where it starts from an encoder."""
 
 
+BUDGET_SETTINGS = frozenset({"encoder.steps", "decoder.steps"})
+"""What `finetune.budget: total` adds up under `supervised`, though that reads nothing else of their sections."""
+
+
 def sections_read(method: str, pixel_start: str) -> frozenset[str]:
     """Sections that a method reads; `pixel_start` (pixel.start) counts under `pixel_supcon` only."""
     read = METHOD_SECTIONS.get(method, frozenset())
@@ -49,6 +53,10 @@ def is_moot(name: str, settings: Mapping[str, Any]) -> bool:
     if loss is not None and READ_BY_LOSS.get(name, loss) != loss:
         return True
     if name in MOOT_SETTINGS.get(settings.get("method", ""), frozenset()):
+        return True
+    if name in BUDGET_SETTINGS and settings.get("method") == "supervised":
+        return bool(settings.get("finetune.budget", "own") != "total")
+    if name.startswith("speckle.") and name != "speckle.weight" and settings.get("speckle.weight") == 0:
         return True
     section = name.split(".")[0]
     read = sections_read(settings.get("method", ""), settings.get("pixel.start", "random"))

@@ -52,7 +52,7 @@ def _refuse_patch(cell: Cell) -> None:
     speckle, size = cell.spec.speckle, cell.spec.image.size
     if speckle.region != "patch":
         return
-    if speckle.patch_px > size:
+    if speckle.patch_px > size and cell.spec.method != "nnunetv2":  # which works at native size
         raise cell.error("speckle.patch_px", f"{speckle.patch_px} is larger than image.size {size}")
     if speckle.patch_px**2 < speckle.min_pixels:
         raise cell.error(

@@ -310,7 +310,8 @@ def _speckle_inputs(speckle: SpeckleSpec, index: DatasetIndex) -> SpeckleSpec | 
             f"speckle.classes: '{unknown[0]}' is no class of dataset '{index.name}'; it has {', '.join(index.classes)}"
         )
     defaults = {name: SpeckleSpec.model_fields[name].default for name in _moot_speckle(speckle)}
-    return speckle.model_copy(update=defaults | {"classes": speckle.classes or index.leaf_classes})
+    chosen = tuple(name for name in index.classes if name in (speckle.classes or index.leaf_classes))
+    return speckle.model_copy(update=defaults | {"classes": chosen})  # in one order, each once: a set is meant
 
 
 def _moot_speckle(speckle: SpeckleSpec) -> list[str]:

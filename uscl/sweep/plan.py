@@ -151,6 +151,9 @@ def _check_against_data(cell: Cell, links: Chain, index: DatasetIndex) -> None:
             f"{spec.image.size} is larger than the {index.size} px frames of dataset '{index.name}'; "
             f"set at most {index.size}, or make the dataset larger",
         )
+    if spec.speckle.weight and spec.speckle.permuted and len(links.stage("finetune").data.cases) < 2:
+        said = f"true takes the speckle of another case, and labels.fraction {spec.labels.fraction:g} keeps one"
+        raise cell.error("speckle.permuted", f"{said}; keep more, or set false")
     if spec.method == "pixel_supcon" and not spec.pixel.background and len(index.classes) < 2:
         said = f"false leaves one class, and dataset '{index.name}' has no other to contrast it with; set true"
         raise cell.error("pixel.background", said)

@@ -130,3 +130,18 @@ def test_ema_balances_the_package_s_loss_and_survives_a_resume():
         with term.reading(raw, step=1):
             losses.append(float(term([logits + 1], [target])))
     assert losses[0] == losses[1] != pytest.approx(1.5)
+
+
+def test_ema_divides_a_loss_below_zero_by_a_mean_above_it():
+    """nnU-Net's Dice part is minus the Dice, so its loss passes zero and ends near -1."""
+    logits, target, raw = scene()
+    term = SpeckleTerm(
+        MeanOfFinest(), SPECKLE.model_copy(update={"balance": "ema"}), NESTED, ignore_label=None, steps=10, device=CPU
+    )
+    level = logits - logits.mean()
+    for step, wanted in enumerate((0.2, 0.0, -0.6, -0.9)):
+        outputs = (level + wanted).requires_grad_()
+        with term.reading(raw, step=step):
+            loss = term([outputs], [target])
+        (gradient,) = torch.autograd.grad(loss, outputs)
+        assert 0 < loss.item() < 2 and gradient.sum().abs().item() < 20

@@ -22,6 +22,8 @@ from uscl.stages.speckle_term import Balance
 
 INSIDE = 0.999
 """A pixel counts where interpolation drew on the frame alone, not on the padding around it."""
+LEAST_LOSS = -1.0
+"""Of nnU-Net's loss: its Dice part is minus the Dice, where ours is 1 minus it."""
 
 
 class RawCases:
@@ -83,7 +85,9 @@ class SpeckleTerm(nn.Module):
             return segmentation
         with torch.autocast(outputs[0].device.type, enabled=False):
             speckle = self._term(outputs[0].float(), targets[0], self._raw_B2HW)
-            loss = self.balance.sum(segmentation, speckle, step=self._step)
+            # a running mean that crossed zero would blow the segmentation term up by its guard
+            floor = LEAST_LOSS if self._speckle.balance == "ema" else 0.0
+            loss = self.balance.sum(segmentation - floor, speckle, step=self._step)
         terms = {"segmentation_loss": segmentation, "speckle_loss": speckle}
         self.last = {name: term.detach().cpu().numpy() for name, term in terms.items()}
         return loss
