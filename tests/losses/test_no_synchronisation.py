@@ -91,7 +91,7 @@ def speckle_of(changes):
 
 CALLS = {
     **{name: lambda changes=changes: speckle_of(changes) for name, changes in SPECKLE.items()},
-    "balance": lambda: balanced(FRAMES.square().sum(), moved_mean(torch.tensor(2.0), FRAMES.square().sum())),
+    "balance": lambda: balanced(FRAMES.sum(), moved_mean(torch.tensor(2.0), FRAMES.sum()), FRAMES.mean()),
     "info_nce": lambda: info_nce(FRAMES, *BOTH, form="supcon_out", temperature=0.1),
     "per_pair": lambda: info_nce(FRAMES, *BOTH, form="per_pair_neg_only", temperature=0.1),
     "info_nce_chance": lambda: info_nce_chance(*BOTH, form="simclr"),

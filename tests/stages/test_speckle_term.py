@@ -65,7 +65,7 @@ def test_the_weight_rises_over_the_warmup(step, weight):
 def test_ema_makes_both_terms_count_alike():
     term = term_of(balance="ema")
     loss, measured = add(term, 0)
-    assert loss.item() == pytest.approx(1.0 + 0.1)  # each is its own mean at first
+    assert loss.item() == pytest.approx(2.0 + 0.1 * 2.0), "each is its own mean at first"
     assert measured["speckle_loss"].item() != pytest.approx(1.0, rel=0.1)
     add(term, 1, seed=1)
     assert term.balance.state()["segmentation"].item() == pytest.approx(2.0)

@@ -1,4 +1,4 @@
-"""Terms of a loss on one scale: each divided by a running mean of its own value (science.md 6.4, `ema`)."""
+"""Terms of a loss on one scale: a term brought to the running mean of another (science.md 6.4, `ema`)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def moved_mean(mean: Tensor, value: Tensor) -> Tensor:
     return torch.where(value == 0, mean, moved)
 
 
-def balanced(value: Tensor, mean: Tensor) -> Tensor:
-    """The term in units of its running mean: about 1, falling below where it improves on its recent past."""
-    return value / mean.clamp_min(LEAST_MEAN)
+def balanced(value: Tensor, mean: Tensor, like: Tensor) -> Tensor:
+    """The term in units of its running mean, times the running mean of the term that it stands beside (`like`)."""
+    return value * (like / mean.clamp_min(LEAST_MEAN))

@@ -263,7 +263,7 @@ class SpeckleSpec(Section):
     ] = None
     """`domain: decompressed`: decibels between black and white, as the scanner was set (usually 40 to 80)."""
     balance: Annotated[Literal["fixed", "ema"], Field(json_schema_extra={"neutral": "fixed"})] = "fixed"
-    """`ema`: segmentation and speckle term each divided by the running mean of its value, then weighted."""
+    """`ema`: the speckle term is brought to the running mean of the segmentation loss, then weighted."""
     classes: tuple[str, ...] = ()
     """Empty: every class that contains no other class."""
     min_pixels: Count = 64

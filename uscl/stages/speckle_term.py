@@ -32,10 +32,18 @@ class Balance:
         rise = self._speckle.warmup * self._steps
         return self._speckle.weight * (min(1.0, step / rise) if rise else 1.0)
 
-    def sum(self, segmentation: Tensor, term: Tensor, *, step: int) -> Tensor:
-        """The loss to descend. `fixed`: segmentation + weight * term. `ema`: each first divided by the running mean of
-        its value, which this step's value enters; call it once per step."""
-        return self._balanced("segmentation", segmentation) + self.weight(step) * self._balanced("speckle", term)
+    def sum(self, segmentation: Tensor, term: Tensor, *, step: int, least: float = 0.0) -> Tensor:
+        """The loss to descend: segmentation + weight * term; call it once per step.
+
+        Under `ema` the term is first brought to the segmentation loss's running mean, above the `least` that this can
+        be. The segmentation loss itself is left alone, so that the step size of a plain optimiser (SGD) stays what it
+        is without the term.
+        """
+        if self._speckle.balance == "ema":
+            for name, value in (("segmentation", segmentation - least), ("speckle", term)):
+                self._means[name] = moved_mean(self._means[name], value)
+            term = balanced(term, self._means["speckle"], self._means["segmentation"])
+        return segmentation + self.weight(step) * term
 
     def state(self) -> dict[str, Tensor]:
         """What changes while training: the running means, where they are read."""
@@ -44,12 +52,6 @@ class Balance:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put `state` back."""
         self._means |= {name: mean.to(self._device) for name, mean in state.items()}
-
-    def _balanced(self, name: str, term: Tensor) -> Tensor:
-        if self._speckle.balance == "fixed":
-            return term
-        self._means[name] = moved_mean(self._means[name], term)
-        return balanced(term, self._means[name])
 
 
 class SpeckleTerm:

@@ -85,9 +85,7 @@ class SpeckleTerm(nn.Module):
             return segmentation
         with torch.autocast(outputs[0].device.type, enabled=False):
             speckle = self._term(outputs[0].float(), targets[0], self._raw_B2HW)
-            # a running mean that crossed zero would blow the segmentation term up by its guard
-            floor = LEAST_LOSS if self._speckle.balance == "ema" else 0.0
-            loss = self.balance.sum(segmentation - floor, speckle, step=self._step)
+            loss = self.balance.sum(segmentation, speckle, step=self._step, least=LEAST_LOSS)
         terms = {"segmentation_loss": segmentation, "speckle_loss": speckle}
         self.last = {name: term.detach().cpu().numpy() for name, term in terms.items()}
         return loss
