@@ -73,6 +73,36 @@ def test_a_moot_setting_is_in_no_key(trial, tiny_index, moot):
 
 
 @pytest.mark.parametrize(
+    ("settings", "same", "stages"),
+    [
+        *(
+            ({"temporal__polarity": polarity}, {"temporal__negatives": "intra"}, {"decoder"})
+            for polarity in ("negative", "positive_negative")
+        ),
+        (
+            {"temporal__polarity": "positive"},
+            {"temporal__polarity": "positive_negative", "temporal__negatives": "cross"},
+            {"encoder", "decoder"},
+        ),
+        ({}, {"contrast__form": "simclr"}, {"decoder"}),
+    ],
+)
+def test_settings_that_make_the_same_pairs_are_one_experiment(trial, tiny_index, settings, same, stages):
+    """In the decoder stage, whose other clips are no negatives by polarity; and where far frames are ignored."""
+    one, other = (chain(trial(**settings | changes), tiny_index) for changes in ({}, same))
+    equal = {name for name in ("encoder", "decoder") if one.stage(name).inputs == other.stage(name).inputs}
+    assert equal == stages
+
+
+def test_where_negatives_come_from_is_in_the_key_where_it_is_read(trial, tiny_index):
+    """Polarity `negative` of other clips alone: the decoder stage is left with the sampler."""
+    one, other = (
+        chain(trial(temporal__polarity="negative", temporal__negatives=where), tiny_index) for where in ("all", "cross")
+    )
+    assert all(one.stage(name).inputs != other.stage(name).inputs for name in ("encoder", "decoder"))
+
+
+@pytest.mark.parametrize(
     ("change", "kept"),
     [
         ({"labels__fraction": 0.5}, {"encoder", "decoder"}),

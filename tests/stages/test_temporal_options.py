@@ -74,6 +74,21 @@ def test_a_stopped_run_with_every_option_goes_on_to_the_same_bits(trial, tiny_da
     assert events[-1].result.metrics == pytest.approx(whole, rel=0, abs=0, nan_ok=True)
 
 
+@pytest.mark.parametrize("task", [EncoderTask, DecoderTask])
+def test_what_counts_as_learned_is_measured_without_hard_weights(trial, tiny_dataset, task):
+    """Weighted by hardness a loss is near chance, and above it, though its embeddings are spread and aligned."""
+    opened, fit, found = open_dataset(tiny_dataset), SimpleNamespace(device=torch.device("cpu")), []
+    for beta in (0.0, 2.0):
+        links = chain(trial(**SHORT, **PAIRED, temporal__hard_beta=beta), opened.index)
+        stage = links.stage("encoder" if task is EncoderTask else "decoder")
+        loss, measured = task(stage.inputs, StageContext(stage, opened, {}, fit)).loss(0)
+        found.append((loss.item(), measured))
+    (plain, measured), (hard, measured_of_hard) = found
+    assert hard > 1.05 * plain
+    assert measured_of_hard["loss_over_chance"].item() == pytest.approx(measured["loss_over_chance"].item(), rel=1e-6)
+    assert measured_of_hard["chance"].item() == pytest.approx(plain / measured["loss_over_chance"].item(), rel=1e-5)
+
+
 @pytest.mark.parametrize(("window", "share"), [(2, 0.0), (13, 1.0)])
 def test_the_share_of_clips_too_short_for_the_window_is_logged(trial, tiny_dataset, tmp_path, window, share):
     """Clips of 14 frames have no frame beyond 13."""

@@ -86,6 +86,12 @@ def test_windows_in_milliseconds_and_fractions(tmp_path):
         plan_of(tmp_path, row.format("ms", 2000))
     with pytest.raises(SpecError, match=r"0\.98 fraction is longer than every clip; the longest spans 0\.96875"):
         plan_of(tmp_path, row.format("fraction", 0.98))
+    plan_of(tmp_path, row.format("ms", 40))
+    with pytest.raises(SpecError, match=r"39 ms holds no other frame; frames of a clip are 40 ms apart or more"):
+        plan_of(tmp_path, row.format("ms", 39))
+    plan_of(tmp_path, row.format("fraction", 0.03125))
+    with pytest.raises(SpecError, match=r"0\.03 fraction holds no other frame; frames of a clip are 0\.03125"):
+        plan_of(tmp_path, row.format("fraction", 0.03))
 
 
 def test_an_image_larger_than_the_datasets_is_refused(tmp_path):

@@ -13,6 +13,8 @@ from uscl.spec.sweep import Cell
 from uscl.spec.trial import ContrastSpec, DecoderSpec, EncoderSpec, TemporalSpec, TrialSpec
 
 PretrainingStage: TypeAlias = Literal["encoder", "decoder"]
+Polarity: TypeAlias = Literal["none", "positive", "negative", "positive_negative"]
+Negatives: TypeAlias = Literal["intra", "cross", "all"]
 
 BINNED = ("GDminus", "GD", "LD")
 """Variants with one frame per time bin."""
@@ -58,10 +60,21 @@ def decoder_settings(spec: TrialSpec) -> DecoderSpec:
 
 
 def contrast_settings(spec: TrialSpec, stage: PretrainingStage) -> ContrastSpec:
-    """The loss of a stage: under G^R and L^R every InfoNCE form is the same, and counts as one."""
-    if active_variant(spec, stage) in ANYWHERE:
+    """The loss of a stage: under G^R and L^R every InfoNCE form is the same, and counts as one.
+
+    `simclr` of regions is `per_pair_neg_only`: a term has the one positive of its pair of maps."""
+    if active_variant(spec, stage) in ANYWHERE or (stage == "decoder" and spec.contrast.form == "simclr"):
         return spec.contrast.model_copy(update={"form": "per_pair_neg_only"})
     return spec.contrast
+
+
+def pair_rule(temporal: TemporalSpec, stage: PretrainingStage) -> tuple[Polarity, Negatives | None]:
+    """Polarity and negatives of a stage's temporal pairs, one value for each rule that goes by two names."""
+    if temporal.polarity == "positive" or (temporal.polarity == "positive_negative" and temporal.negatives == "cross"):
+        return "positive", None  # far frames are ignored, other clips repel
+    if stage == "decoder" and temporal.negatives == "intra":
+        return temporal.polarity, "all"  # what other clips do is for decoder.cross_clip_negative to say
+    return temporal.polarity, temporal.negatives
 
 
 def _batch_settings(section: EncoderSpec | DecoderSpec, variant: str) -> dict[str, Any]:

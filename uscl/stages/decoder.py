@@ -87,7 +87,11 @@ class DecoderTask:
         hard_beta = self._inputs.pairs.hard_beta
         loss = local_loss(region_NRD, pairs, self._neighbour_on_device_RR, self._inputs.contrast, hard_beta=hard_beta)
         self._last = region_NRD.detach(), views
-        measured = {"loss_over_chance": loss.detach() / chance} | short_clips(views, self._inputs.pairs)
+        measured, plain = short_clips(views, self._inputs.pairs), loss.detach()
+        if hard_beta:  # weighted by hardness a loss is near chance however much was learned
+            plain = local_loss(region_NRD.detach(), pairs, self._neighbour_on_device_RR, self._inputs.contrast)
+            measured["chance"] = torch.full_like(plain, chance)
+        measured["loss_over_chance"] = plain / chance
         return loss, measured | describe_regions(region_NRD)
 
     def after_step(self, step: int) -> dict[str, float]:

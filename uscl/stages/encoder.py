@@ -69,8 +69,11 @@ class EncoderTask:
         masks = masks.to(self._device)
         embedding = self._head(self._encoder(views.image_N1HW)[-1])
         loss = self._scale * contrast_loss(embedding, masks, self._inputs.contrast, hard_beta=pairs.hard_beta)
-        over_chance = loss.detach() / chance if chance > CHANCE_MIN else torch.ones_like(loss)
-        measured = {"loss_over_chance": over_chance} | short_clips(views, pairs)
+        measured, plain = short_clips(views, pairs), loss.detach()
+        if pairs.hard_beta:  # weighted by hardness a loss is near chance however much was learned
+            plain = self._scale * contrast_loss(embedding.detach(), masks, self._inputs.contrast)
+            measured["chance"] = torch.full_like(plain, chance)
+        measured["loss_over_chance"] = plain / chance if chance > CHANCE_MIN else torch.ones_like(plain)
         return loss, measured | describe_embeddings(embedding, masks.positive_NN)
 
     def after_step(self, step: int) -> dict[str, float]:

@@ -20,7 +20,7 @@ from uscl.spec.networks import NNUNET_BASE_WIDTH
 from uscl.spec.nnunet_plan import nnunet_network, with_planned_batch
 from uscl.spec.regions import Containment, containment
 from uscl.spec.trial import ContrastSpec, FinetuneSpec, ImageSpec, NetworkSpec, SpeckleSpec, TemporalSpec, TrialSpec
-from uscl.spec.variants import PretrainingStage, contrast_settings, decoder_settings, encoder_settings
+from uscl.spec.variants import PretrainingStage, contrast_settings, decoder_settings, encoder_settings, pair_rule
 from uscl.stages.canonical import canonical, digest
 from uscl.stages.inputs import (
     ContrastInputs,
@@ -186,18 +186,19 @@ def _contrast_inputs(contrast: ContrastSpec) -> ContrastInputs:
     )
 
 
-def _pair_inputs(temporal: TemporalSpec, stage: str) -> PairInputs:
+def _pair_inputs(temporal: TemporalSpec, stage: PretrainingStage) -> PairInputs:
     if temporal.polarity == "none" or temporal.stage not in (stage, "both"):
         return PairInputs(polarity="none")
+    polarity, negatives = pair_rule(temporal, stage)
     return PairInputs(
-        polarity=temporal.polarity,
+        polarity=polarity,
         window=temporal.window,
         unit=temporal.unit,
         guard=temporal.guard,
-        negatives=None if temporal.polarity == "positive" else temporal.negatives,
+        negatives=negatives,
         shuffled=temporal.shuffled,
         density=temporal.density,
-        soft=temporal.soft and temporal.polarity != "negative",
+        soft=temporal.soft and polarity != "negative",
         hard_beta=temporal.hard_beta,
         curriculum=temporal.curriculum,
     )

@@ -202,6 +202,10 @@ def _check_window(cell: Cell, clips: Sequence[ClipEntry]) -> None:
     if window > longest:
         said = f"{window:g} {unit} is longer than every clip; the longest spans {longest:g} {unit}"
         raise cell.error("temporal.window", said)
+    apart = min((_extent(clip, unit) / (clip.num_frames - 1) for clip in clips if clip.num_frames > 1), default=0.0)
+    if window < apart * (1 - 1e-6):  # every clip would count as too short for temporal pairs
+        said = f"{window:g} {unit} holds no other frame; frames of a clip are {apart:g} {unit} apart or more"
+        raise cell.error("temporal.window", said)
     _check_far(cell, longest)
 
 
