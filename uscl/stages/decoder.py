@@ -114,10 +114,9 @@ def describe_regions(region_NRD: Tensor) -> dict[str, Tensor]:
     frames = len(region_NRD) // 2
     described = torch.arange(min(frames, DESCRIBED_FRAMES), device=region_NRD.device)
     embedding = region_NRD[torch.cat([described, described + frames])].flatten(0, 1)
-    half = len(embedding) // 2
     number = torch.arange(len(embedding), device=region_NRD.device)
-    positive_NN = (number[:, None] - number[None]).abs() == half
-    return describe_embeddings(embedding, positive_NN)
+    partner = number.roll(len(embedding) // 2)
+    return describe_embeddings(embedding, number[:, None] == partner[None])
 
 
 def local_loss(

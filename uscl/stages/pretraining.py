@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uscl.metrics.embedding import COLLAPSED_STD, alignment, embedding_std, uniformity
+from uscl.metrics.embedding import COLLAPSED_STD, alignment_and_uniformity, embedding_std
 from uscl.models.unet import UNet
 from uscl.records import MetricPoint, Outcome
 from uscl.spec.trial import DecoderSpec, EncoderSpec, ImageSpec, NetworkSpec, PixelSpec
@@ -71,11 +71,8 @@ def describe_embeddings(embedding_ND: Tensor, positive_NN: Tensor) -> dict[str, 
     """Spread, alignment and uniformity of a batch, detached (Wang and Isola 2020)."""
     with torch.no_grad(), torch.autocast(embedding_ND.device.type, enabled=False):
         wide = embedding_ND.detach().float()
-        return {
-            "embedding_std": embedding_std(wide),
-            "alignment": alignment(wide, positive_NN),
-            "uniformity": uniformity(wide),
-        }
+        aligned, uniform = alignment_and_uniformity(wide, positive_NN)
+        return {"embedding_std": embedding_std(wide), "alignment": aligned, "uniformity": uniform}
 
 
 def evenly(length: int, number: int, device: torch.device) -> Tensor:
