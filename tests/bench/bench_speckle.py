@@ -3,7 +3,7 @@
 A step is what fine-tuning does: draw and augment a batch, forward, losses, backward, clipping, Adam; on one thread, at
 recipe demo's sizes and, with --paper, at those of recipe paper (a step takes seconds on a CPU). The term is timed
 by itself, forward and backward, as the difference of two whole steps would be noise; but in turns with whole steps,
-as within a training: repeated alone it finds its memory in the cache and is a quarter cheaper.
+as within a training: repeated alone it finds its memory in the cache and is a third cheaper.
 """
 
 import statistics
