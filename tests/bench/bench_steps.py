@@ -5,8 +5,8 @@
 Each stage's own step (draw, read, augment, forward, loss, figures, backward, clip, Adam) against a plain forward,
 backward, clip and Adam step of the same network on one batch, in turns within one run, so that both see the same
 machine. The encoder's plain step is its encoder and head; the decoder's is the frozen encoder, the trained blocks and
-its head; fine-tuning's is the U-Net. Wanted: losses and sampling under 20 % on top, the speckle term under 5 % of a
-fine-tuning step. `frames` is the part of making the batch: drawing, reading, and the two augmentations.
+its head; fine-tuning's is the U-Net. Wanted: losses and sampling under 20 % on top. `frames` is the part of making
+the batch: drawing, reading, and the two augmentations. What the speckle term costs: bench_speckle.py.
 """
 
 from __future__ import annotations
@@ -35,25 +35,24 @@ from uscl.stages.keys import Stage, chain
 from uscl.stages.loop import GRADIENT_NORM_MAX, FitContext, Precision, Task
 from uscl.store.stages import StageStore
 
-WANTED_ON_TOP, WANTED_SPECKLE = 0.20, 0.05
+WANTED_ON_TOP = 0.20
 SWEEP = """\
 name: bench
 recipe: {recipe}
 data: phantom
 rows:
   - {{temporal.polarity: positive_negative, temporal.window: 5}}
-grid: {{speckle.weight: [0, 0.1]}}
 phantom: {{patients: 5, clips_per_patient: 2, frames_per_clip: 14, labels_per_patient: 3}}
 """
 
 
-def specs_of(recipe: str, folder: Path) -> tuple[TrialSpec, TrialSpec, PhantomSpec]:
-    """The trial without and with a speckle term, and the phantom they read."""
+def specs_of(recipe: str, folder: Path) -> tuple[TrialSpec, PhantomSpec]:
+    """The trial and the phantom it reads."""
     path = folder / "bench.yaml"
     path.write_text(SWEEP.format(recipe=recipe), encoding="utf-8")
     sweep = load_sweep(path)
-    plain, speckled = (cell.spec for cell in sweep.cells())
-    return plain, speckled, sweep.phantom
+    (cell,) = sweep.cells()
+    return cell.spec, sweep.phantom
 
 
 def task_of(stage: Stage, dataset: Dataset, store: StageStore, device: torch.device) -> Task:
@@ -146,18 +145,6 @@ def bench_stage(kind: str, task: Task, seconds: float, device: torch.device) -> 
     )
 
 
-def bench_speckle(plain: Task, speckled: Task, seconds: float, device: torch.device) -> None:
-    """Print the speckle term's share of a fine-tuning step."""
-    steps = {
-        name: stepper(list(task.parameters()), lambda number, task=task: task.loss(number)[0], device)
-        for name, task in (("without", plain), ("with", speckled))
-    }
-    took = alternate(steps, seconds, device)
-    share = 1 - took["without"] / took["with"]
-    verdict = "as wanted" if share < WANTED_SPECKLE else f"MISSES {WANTED_SPECKLE:.0%}"
-    print(f"speckle   {share:.1%} of a fine-tuning step ({took['with'] * 1000:.1f} ms; {verdict})")
-
-
 def main() -> None:
     """Bench every stage of a recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -169,17 +156,14 @@ def main() -> None:
     if device.type == "cpu":
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        plain, speckled, phantom = specs_of(options.recipe, Path(scratch))
+        spec, phantom = specs_of(options.recipe, Path(scratch))
         build_phantom(phantom, Path(scratch) / "phantom")
         dataset, store = open_dataset(Path(scratch) / "phantom"), StageStore(Path(scratch) / "store")
-        links = chain(plain, dataset.index)
-        print(f"recipe {options.recipe}, {plain.network.preset} at {plain.image.size} px, on {device}")
+        links = chain(spec, dataset.index)
+        print(f"recipe {options.recipe}, {spec.network.preset} at {spec.image.size} px, on {device}")
         stages = [links.stage(kind) for kind in ("encoder", "decoder", "finetune")]
-        tasks = {stage.kind: task_of(stage, dataset, store, device) for stage in stages}
-        for kind, task in tasks.items():
-            bench_stage(kind, task, options.seconds, device)
-        with_term = task_of(chain(speckled, dataset.index).stage("finetune"), dataset, store, device)
-        bench_speckle(tasks["finetune"], with_term, options.seconds, device)
+        for stage in stages:
+            bench_stage(stage.kind, task_of(stage, dataset, store, device), options.seconds, device)
 
 
 if __name__ == "__main__":

@@ -132,3 +132,17 @@ def test_an_anchor_with_both_kinds_of_frames_is_found_wherever_there_is_one():
         batch = batches.batch(step)
         assert batch.short_clips == 0
         assert (gaps(batch)[:, 1] <= 5).all() and (gaps(batch)[:, 2:] > 5).all()
+
+
+@pytest.mark.parametrize(("window", "guard"), [(2, 0), (2, 9), (1, 0), (6, 3)])
+def test_anchors_are_all_frames_with_a_near_and_a_far_frame(window, guard):
+    """Frames 0, 3, 4, 5, 9, 10 and 12 are left of 13: some have nothing near, some nothing far."""
+    position = np.array([0, 3, 4, 5, 9, 10, 12])
+    batches = sampler(
+        dataset_of(13, duplicate=(1, 2, 6, 7, 8, 11)), PairSampling(window=window, guard=guard), num_clips=1
+    )
+    drawn = {int(batches.batch(step).position[0]) for step in range(60)}
+    gap = np.abs(position[:, None] - position)
+    near = (gap <= window) & (gap > 0)
+    far = (gap > window) & (gap >= window + guard)
+    assert drawn == set(position[near.any(axis=1) & far.any(axis=1)].tolist())

@@ -1,5 +1,6 @@
 """The decoder stage's loss: chance levels, an unrolled reference, which regions count, gradients."""
 
+import dataclasses
 import math
 
 import pytest
@@ -142,3 +143,20 @@ def test_a_batch_without_pairs_costs_nothing():
     loss.backward()
     assert loss == 0
     assert region.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("polarity", ["none", "positive_negative"])
+def test_pairs_compared_once_give_the_loss_and_gradient_of_pairs_compared_one_by_one(polarity):
+    pairs = batch(polarity)
+    one_by_one = dataclasses.replace(pairs, both_ways=None)
+    assert len(pairs.both_ways.first_H) == len(pairs.first_P) / 2
+    torch.manual_seed(6)
+    region = torch.randn(10, 13, 6, dtype=torch.float64, requires_grad=True)
+    for loss, options in (
+        (local_info_nce, {"form": "per_pair_neg_only", "temperature": 0.3}),
+        (local_pairwise, {"margin": 1.2, "distance": "euclidean"}),
+    ):
+        once, slowly = (loss(region, given, neighbour_RR=NEIGHBOURS, **options) for given in (pairs, one_by_one))
+        assert once.item() == pytest.approx(slowly.item(), rel=1e-12)
+        gradients = [torch.autograd.grad(value, region)[0] for value in (once, slowly)]
+        assert torch.allclose(*gradients, rtol=1e-9, atol=1e-12)

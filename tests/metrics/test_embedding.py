@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from uscl.metrics.embedding import COLLAPSED_STD, alignment, embedding_std, position_retrieval, uniformity
+from uscl.metrics.embedding import COLLAPSED_STD, alignment, embedding_std, figures, position_retrieval, uniformity
 
 
 def test_spread_of_a_uniform_and_of_a_collapsed_embedding():
@@ -45,3 +45,15 @@ def test_regions_of_the_same_patient_do_not_count():
 
 def test_one_patient_alone_has_no_retrieval():
     assert math.isnan(position_retrieval(torch.rand(3, 4, 5), torch.zeros(3)))
+
+
+def test_the_figures_of_a_batch_are_those_of_each_function():
+    embedding = torch.randn(12, 5, generator=torch.Generator().manual_seed(1))
+    positive = (torch.arange(12)[:, None] - torch.arange(12)).abs() == 6
+    assert figures(embedding, positive) == {
+        "embedding_std": embedding_std(embedding),
+        "alignment": alignment(embedding, positive),
+        "uniformity": uniformity(embedding),
+    }
+    unit = torch.nn.functional.normalize(embedding, dim=1)
+    assert embedding_std(embedding) == pytest.approx(unit.std(dim=0, correction=0).mean().item(), rel=1e-6)

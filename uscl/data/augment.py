@@ -159,7 +159,7 @@ def draw_intensity(shape_BHW: tuple[int, int, int], bounds: IntensityRange, rng:
 def change_intensity(images_B1HW: Tensor, draw: IntensityDraw) -> Tensor:
     """Contrast about the frame's mean, brightness, gamma between the frame's extremes, noise."""
     mean = images_B1HW.mean(dim=(1, 2, 3), keepdim=True)
-    changed = (images_B1HW - mean) * draw.contrast + mean + draw.brightness
+    changed = (images_B1HW - mean).mul_(draw.contrast).add_(mean).add_(draw.brightness)  # fresh memory costs a CPU more
     if draw.gamma is not None:
         changed = _gamma(changed, draw.gamma)
     if draw.noise is not None:

@@ -64,6 +64,8 @@ class _ClipFrames:
     patient: int
     length: float
     """Of the whole clip, in the sampling's unit."""
+    anchors: NDArray[np.int64]
+    """Frames with a near and a far frame, by index; none without a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +122,18 @@ class ClipSampler:
         count = len(clip.rows)
         if self._sampling.window is None:
             return _Picks(rng.choice(count, self._num_frames, replace=count < self._num_frames), short=False)
-        gap = torch.from_numpy(np.abs(clip.position[:, None] - clip.position[None]))
-        is_near, is_far = near_far(gap, window=self._sampling.window, guard=self._sampling.guard)
-        is_near.fill_diagonal_(False)
-        far_range = self._far_range(clip, gap[is_far].numpy(), step)
-        is_far &= within(gap, *far_range)
-        anchors = np.flatnonzero((is_near.any(dim=1) & is_far.any(dim=1)).numpy())
+        far_range, anchors = self._anchors_at(clip, self._sampling.window, step)
         if not len(anchors):
             anything = rng.choice(count, self._num_frames, replace=count < self._num_frames)
             return _Picks(anything, short=True, far_range=far_range)
         anchor = int(anchors[rng.integers(len(anchors))])
-        near, far = np.flatnonzero(is_near[anchor].numpy()), np.flatnonzero(is_far[anchor].numpy())
+        gap = torch.from_numpy(np.abs(clip.position[anchor] - clip.position))
+        is_near, is_far = near_far(gap, window=self._sampling.window, guard=self._sampling.guard)
+        is_near[anchor] = False
+        near, far = np.flatnonzero(is_near.numpy()), np.flatnonzero((is_far & within(gap, *far_range)).numpy())
         num_near = max(1, self._num_frames // 4)
         num_far = self._num_frames - 1 - num_near
-        density = self._near_density(gap[anchor].numpy(), near)
+        density = self._near_density(gap.numpy(), near)
         picks: list[NDArray[np.int64]] = [
             np.array([anchor]),
             rng.choice(near, num_near, replace=len(near) < num_near, p=density),
@@ -141,9 +141,20 @@ class ClipSampler:
         ]
         return _Picks(np.concatenate(picks), short=False, far_range=far_range)
 
+    def _anchors_at(self, clip: _ClipFrames, window: float, step: int) -> tuple[tuple[float, float], NDArray[np.int64]]:
+        """At which distances far frames of this clip count at this step, and its anchors for them."""
+        if self._sampling.curriculum == "none":
+            return (0.0, np.inf), clip.anchors
+        gap = torch.from_numpy(np.abs(clip.position[:, None] - clip.position[None]))
+        is_near, is_far = near_far(gap, window=window, guard=self._sampling.guard)
+        is_near.fill_diagonal_(False)
+        far_range = self._far_range(clip, gap[is_far].numpy(), step)
+        is_far &= within(gap, *far_range)
+        return far_range, np.flatnonzero((is_near.any(dim=1) & is_far.any(dim=1)).numpy())
+
     def _far_range(self, clip: _ClipFrames, far_gaps: NDArray[np.float64], step: int) -> tuple[float, float]:
-        """At which distances far frames of this clip count at this step; any, without a curriculum."""
-        if self._sampling.curriculum == "none" or not len(far_gaps):
+        """At which distances far frames of this clip count at this step of a curriculum; any, where it has none."""
+        if not len(far_gaps):
             return 0.0, np.inf
         low, high = negative_range(self._sampling.curriculum, step / self._sampling.steps)
         return reachable_range(far_gaps, low * clip.length, high * clip.length, tolerance=POSITION_TOLERANCE)
@@ -165,8 +176,27 @@ def _usable_frames(dataset: Dataset, clip: str, *, sampling: PairSampling, patie
         salt = int.from_bytes(clip.encode()[-8:], "little")
         position = np.random.default_rng([seed, salt]).permutation(position)
     return _ClipFrames(
-        rows=frames.first_row + usable, position=position[usable], patient=patient, length=clip_length(position)
+        rows=frames.first_row + usable,
+        position=position[usable],
+        patient=patient,
+        length=clip_length(position),
+        anchors=_anchors(position[usable], sampling),
     )
+
+
+def _anchors(position_F: NDArray[np.float64], sampling: PairSampling) -> NDArray[np.int64]:
+    """Frames with a near and a far frame: those whose nearest frame is near and whose farthest is far."""
+    if sampling.window is None:
+        return np.empty(0, np.int64)
+    order = np.argsort(position_F)
+    ordered_F = position_F[order]
+    space = np.diff(ordered_F, prepend=-np.inf, append=np.inf)
+    nearest_F = np.empty_like(position_F)
+    nearest_F[order] = np.minimum(space[:-1], space[1:])
+    farthest_F = np.maximum(ordered_F[-1:] - position_F, position_F - ordered_F[:1])
+    has_near, _ = near_far(torch.from_numpy(nearest_F), window=sampling.window, guard=sampling.guard)
+    _, has_far = near_far(torch.from_numpy(farthest_F), window=sampling.window, guard=sampling.guard)
+    return np.flatnonzero((has_near & has_far).numpy())
 
 
 def _positions(number: NDArray[np.int64], times_ms: NDArray[np.float64], *, unit: str) -> NDArray[np.float64]:
@@ -180,7 +210,7 @@ def _positions(number: NDArray[np.int64], times_ms: NDArray[np.float64], *, unit
 def normalise(frames_NHW: NDArray[np.uint8], *, size: int, norm: str) -> NDArray[np.float32]:
     """Stored grey levels as network input (N, size, size), float32; `norm` as in ImageSpec."""
     frames_NHW = resize(frames_NHW, size)
-    grey: NDArray[np.float32] = frames_NHW.astype(np.float32) / np.float32(255.0)
+    grey: NDArray[np.float32] = np.divide(frames_NHW, np.float32(255.0), dtype=np.float32)
     if norm == "none":
         return grey
     if norm == "zscore":

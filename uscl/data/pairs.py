@@ -34,24 +34,44 @@ class PairMasks:
 
 
 @dataclass(frozen=True, slots=True)
+class BothWays:
+    """P pairs that all occur in both directions, as H = P / 2 pairs: what is symmetric needs computing for H only."""
+
+    first_H: Tensor
+    second_H: Tensor
+    """Indices of the two views, first < second."""
+    place_P: Tensor
+    """Where a pair is in the H pairs as they are, followed by the H reversed ones."""
+
+    def to(self, device: torch.device | str) -> BothWays:
+        """The same pairs on a device, without waiting for the copy."""
+        fields = (self.first_H, self.second_H, self.place_P)
+        first_H, second_H, place_P = (field.to(device, non_blocking=True) for field in fields)
+        return BothWays(first_H, second_H, place_P)
+
+
+@dataclass(frozen=True, slots=True)
 class LocalPairs:
     """Pairs of a batch, for the local loss: each is a pair of maps whose same regions are positives."""
 
     first_P: Tensor
     second_P: Tensor
-    """Indices of the two views; every pair occurs in both directions."""
+    """Indices of the two views."""
     near_P: Tensor
     """bool: the views show two near frames; else they are two views of one frame."""
     negative_NN: Tensor
     """bool: views whose same region is a negative (far frames; other clips under cross_clip_negative)."""
     weight_P: Tensor | None = None
     """float32: what a pair counts among those of its kind; None: every pair counts 1."""
+    both_ways: BothWays | None = None
+    """Where every pair occurs in both directions: each once; None: compare them one by one."""
 
     def to(self, device: torch.device | str) -> LocalPairs:
         """The same pairs on a device, without waiting for the copy."""
         fields = (self.first_P, self.second_P, self.near_P, self.negative_NN)
         first_P, second_P, near_P, negative_NN = (field.to(device, non_blocking=True) for field in fields)
-        return LocalPairs(first_P, second_P, near_P, negative_NN, _weight_on(self.weight_P, device))
+        both_ways = None if self.both_ways is None else self.both_ways.to(device)
+        return LocalPairs(first_P, second_P, near_P, negative_NN, _weight_on(self.weight_P, device), both_ways)
 
 
 def near_far(gap: Tensor, *, window: float, guard: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -128,9 +148,19 @@ def local_pairs(
     negative = relation.far if _far_are_negative(polarity, negatives) else torch.zeros_like(relation.far)
     if cross_clip_negative:
         negative = negative | relation.other_clip
-    first, second = torch.nonzero(relation.view | near, as_tuple=True)
+    pair_NN = relation.view | near
+    first, second = torch.nonzero(pair_NN, as_tuple=True)
     weight = soft_weights(position_N, window)[first, second] if soft and window else None
-    return LocalPairs(first, second, near[first, second], negative, weight)
+    return LocalPairs(first, second, near[first, second], negative, weight, _both_ways(pair_NN))
+
+
+def _both_ways(pair_NN: Tensor) -> BothWays:
+    """The pairs of a symmetric mask; P in the order of `torch.nonzero`."""
+    first_H, second_H = torch.nonzero(pair_NN.triu(), as_tuple=True)
+    number_H = torch.arange(len(first_H))
+    place_NN = torch.zeros(pair_NN.shape, dtype=torch.int64)
+    place_NN[first_H, second_H], place_NN[second_H, first_H] = number_H, number_H + len(number_H)
+    return BothWays(first_H, second_H, place_NN[pair_NN])
 
 
 def soft_weights(position_N: Tensor, window: float) -> Tensor:

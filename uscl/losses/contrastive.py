@@ -138,7 +138,10 @@ def repulsion(cosine_similarity: Tensor, *, margin: float, distance: str) -> Ten
 
 def masked_logsumexp(value: Tensor, mask: Tensor) -> Tensor:
     """log sum exp over the last dimension where `mask`; hugely negative, with zero gradient, for an empty row."""
-    return value.masked_fill(~mask, torch.finfo(value.dtype).min / 4).logsumexp(dim=-1)
+    # exp is much faster at -inf than where it underflows; a row of -inf alone would have no gradient
+    least = value.new_full((), torch.finfo(value.dtype).min / 4)
+    outside = torch.where(mask.any(dim=-1, keepdim=True), -torch.inf, least)
+    return torch.where(mask, value, outside).logsumexp(dim=-1)
 
 
 def masked_mean(value: Tensor, mask: Tensor, *, weight: Tensor | None = None) -> Tensor:

@@ -91,9 +91,18 @@ def local_pairwise_chance(*, margin: float) -> float:
 def _cosines(unit_NRD: Tensor, pairs: LocalPairs) -> tuple[Tensor, Tensor, Tensor]:
     """Cosines of regions within each map, between the two maps of each pair, and of one region over all maps."""
     own_NRR = unit_NRD @ unit_NRD.transpose(1, 2)
-    first, second = unit_NRD.index_select(0, pairs.first_P), unit_NRD.index_select(0, pairs.second_P)
     unit_RND = unit_NRD.transpose(0, 1)
-    return own_NRR, first @ second.transpose(1, 2), unit_RND @ unit_RND.transpose(1, 2)
+    return own_NRR, _paired_cosines(unit_NRD, pairs), unit_RND @ unit_RND.transpose(1, 2)
+
+
+def _paired_cosines(unit_NRD: Tensor, pairs: LocalPairs) -> Tensor:
+    """Cosines of the regions of each pair's first map (rows) and second map (columns), (P, R, R)."""
+    once = pairs.both_ways
+    first, second = (pairs.first_P, pairs.second_P) if once is None else (once.first_H, once.second_H)
+    cosine_HRR = unit_NRD.index_select(0, first) @ unit_NRD.index_select(0, second).transpose(1, 2)
+    if once is None:
+        return cosine_HRR
+    return torch.cat([cosine_HRR, cosine_HRR.transpose(1, 2)]).index_select(0, once.place_P)
 
 
 def _positive(paired_PRR: Tensor) -> Tensor:

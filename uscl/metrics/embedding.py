@@ -19,22 +19,31 @@ COLLAPSED_STD = 0.01
 @torch.no_grad()
 def embedding_std(embedding_ND: Tensor) -> Tensor:
     """Standard deviation over the batch of the normalised embedding, mean over dimensions."""
-    return _unit(embedding_ND).std(dim=0, correction=0).mean()
+    return _std(_unit(embedding_ND))
 
 
 @torch.no_grad()
 def alignment(embedding_ND: Tensor, positive_NN: Tensor) -> Tensor:
     """Mean squared distance of positive pairs on the unit sphere, 0 (best) to 4; 0 where none. Wang and Isola 2020."""
-    squared_NN = _squared_distances(embedding_ND)
-    return (squared_NN * positive_NN).sum() / positive_NN.sum().clamp(min=1)
+    return _alignment(_squared_distances(_unit(embedding_ND)), positive_NN)
 
 
 @torch.no_grad()
 def uniformity(embedding_ND: Tensor) -> Tensor:
     """log mean exp(-2 D^2) over distinct pairs on the unit sphere, 0 (collapsed) downwards. Wang and Isola 2020."""
-    number = len(embedding_ND)
-    exponent_NN = (-2 * _squared_distances(embedding_ND)).fill_diagonal_(-torch.inf)
-    return exponent_NN.flatten().logsumexp(dim=0) - math.log(number * (number - 1))
+    return _uniformity(_squared_distances(_unit(embedding_ND)))
+
+
+@torch.no_grad()
+def figures(embedding_ND: Tensor, positive_NN: Tensor) -> dict[str, Tensor]:
+    """`embedding_std`, `alignment` and `uniformity` by name, from one matrix of distances."""
+    unit_ND = _unit(embedding_ND)
+    squared_NN = _squared_distances(unit_ND)
+    return {
+        "embedding_std": _std(unit_ND),
+        "alignment": _alignment(squared_NN, positive_NN),
+        "uniformity": _uniformity(squared_NN),
+    }
 
 
 @torch.no_grad()
@@ -55,10 +64,24 @@ def position_retrieval(region_ARD: Tensor, patient_A: Tensor) -> Tensor:
     return hit_F.sum() / has_other_F.sum()
 
 
+def _std(unit_ND: Tensor) -> Tensor:
+    variance_D = (unit_ND - unit_ND.mean(dim=0)).square_().mean(dim=0)  # Tensor.std is slow over the first dimension
+    return variance_D.sqrt().mean()
+
+
+def _alignment(squared_NN: Tensor, positive_NN: Tensor) -> Tensor:
+    return squared_NN.where(positive_NN, 0.0).sum() / positive_NN.sum().clamp(min=1)
+
+
+def _uniformity(squared_NN: Tensor) -> Tensor:
+    number = len(squared_NN)
+    exponent_NN = (-2 * squared_NN).fill_diagonal_(-torch.inf)
+    return exponent_NN.flatten().logsumexp(dim=0) - math.log(number * (number - 1))
+
+
 def _unit(embedding: Tensor) -> Tensor:
     return F.normalize(embedding.double() if embedding.dtype == torch.float64 else embedding.float(), dim=-1)
 
 
-def _squared_distances(embedding_ND: Tensor) -> Tensor:
-    unit_ND = _unit(embedding_ND)
-    return (2 - 2 * unit_ND @ unit_ND.T).clamp(min=0)
+def _squared_distances(unit_ND: Tensor) -> Tensor:
+    return (2 - 2 * unit_ND @ unit_ND.T).clamp_(min=0)

@@ -116,12 +116,11 @@ class DecoderTask:
 def describe_regions(region_NRD: Tensor) -> dict[str, Tensor]:
     """Embedding figures over all regions of a few frames; a positive is the same region in a frame's other view."""
     frames = len(region_NRD) // 2
-    described = torch.arange(min(frames, DESCRIBED_FRAMES), device=region_NRD.device)
-    embedding = region_NRD[torch.cat([described, described + frames])].flatten(0, 1)
-    half = len(embedding) // 2
+    few = min(frames, DESCRIBED_FRAMES)
+    embedding = torch.cat([region_NRD[:few], region_NRD[frames : frames + few]]).flatten(0, 1)
     number = torch.arange(len(embedding), device=region_NRD.device)
-    positive_NN = (number[:, None] - number[None]).abs() == half
-    return describe_embeddings(embedding, positive_NN)
+    partner = number.roll(len(embedding) // 2)
+    return describe_embeddings(embedding, number[:, None] == partner[None])
 
 
 def local_loss(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uscl.metrics.embedding import COLLAPSED_STD, alignment, embedding_std, uniformity
+from uscl.metrics.embedding import COLLAPSED_STD, figures
 from uscl.models.unet import UNet
 from uscl.records import MetricPoint, Outcome
 from uscl.spec.trial import DecoderSpec, EncoderSpec, ImageSpec, NetworkSpec, PixelSpec
@@ -70,12 +70,7 @@ def build_unet(image: ImageSpec, network: NetworkSpec, *, num_classes: int = 1) 
 def describe_embeddings(embedding_ND: Tensor, positive_NN: Tensor) -> dict[str, Tensor]:
     """Spread, alignment and uniformity of a batch, detached (Wang and Isola 2020)."""
     with torch.no_grad(), torch.autocast(embedding_ND.device.type, enabled=False):
-        wide = embedding_ND.detach().float()
-        return {
-            "embedding_std": embedding_std(wide),
-            "alignment": alignment(wide, positive_NN),
-            "uniformity": uniformity(wide),
-        }
+        return figures(embedding_ND.detach().float(), positive_NN)
 
 
 def evenly(length: int, number: int, device: torch.device) -> Tensor:
