@@ -207,8 +207,13 @@ def test_a_sweep_that_has_hardly_begun_has_a_report(tmp_path, cells):
 def test_the_brief_report_has_all_results_and_the_first_measurements_differences_of_several_runs(
     tmp_path, seeds, shown
 ):
+    def uneven(cell):
+        """Training runs that differ, and differently in each row."""
+        shift = 0.01 * cell.settings["seed.pretrain"] * SCORES[cell.settings["temporal.polarity"], 1.0]
+        return lambda p, i, name: {key: value + shift for key, value in score(cell)(p, i, name).items()}
+
     cells = plan(seeds=seeds)
-    store = make_store(tmp_path, cells, score, parts=("val", "test"))
+    store = make_store(tmp_path, cells, uneven, parts=("val", "test"))
     spec = REPORT.model_copy(update={"values": ("test/dsc", "test/delta_snr")})
     report = build_report(store, cells, spec, PHANTOM)
     whole, brief = ([sheet.title for sheet in sheets] for sheets in (report.sheets(), report.brief_sheets()))

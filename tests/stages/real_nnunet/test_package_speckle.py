@@ -125,7 +125,9 @@ def test_ema_balances_the_package_s_loss_and_survives_a_resume():
     with first.reading(raw, step=0):
         wanted = float(logits.mean()) + 3
         loss = float(first([logits + 3], [target]))
-    assert loss == pytest.approx(wanted + 0.5 * (wanted + 1)), "each term is its own mean at first, the package's from -1"
+    assert loss == pytest.approx(wanted + 0.5 * (wanted + 1)), (
+        "each term is its own mean at first, the package's from -1"
+    )
     second.balance.load_state({name: mean.clone() for name, mean in first.balance.state().items()})
     losses = []
     for term in (first, second):
