@@ -184,3 +184,12 @@ def test_gradients_are_finite_on_zero_and_on_equal_embeddings(distance):
         embedding = start.requires_grad_()
         pairwise(embedding, positive, negative, margin=1.0, distance=distance).backward()
         assert embedding.grad.isfinite().all()
+
+
+def test_a_collapsed_batch_of_25_frames_is_where_users_of_pcl_are_stuck():
+    """positional_cl's issue 5: 5.5597 = ln(2 x 25 - 1) times its factor 0.1 / 0.07, which ours leaves out."""
+    frame = torch.arange(25).repeat(2)
+    same = (frame[:, None] == frame[None]) & ~torch.eye(50, dtype=torch.bool)
+    chance = info_nce_chance(same, frame[:, None] != frame[None], form="supcon_out").item()
+    assert chance == pytest.approx(math.log(49))
+    assert chance * 0.1 / 0.07 == pytest.approx(5.5597, abs=1e-4)
