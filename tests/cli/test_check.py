@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from uscl.cli.check import check, schema
-from uscl.errors import SpecError
+from uscl.errors import SpecError, StoreError
 from uscl.records import Outcome, StageRef
 from uscl.store.stages import StageStore, new_attempt
 
@@ -188,3 +188,15 @@ def test_schema_prints_json_and_markdown():
     printed = CliRunner().invoke(schema, [])
     assert json.loads(printed.output)["title"] == "uscl sweep file"
     assert CliRunner().invoke(schema, ["--markdown"]).output.startswith("# Settings\n")
+
+
+def test_a_store_that_is_an_address_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run_check(SWEEPS / "temporal.yaml", "--store", "s3://bucket/x")
+    assert isinstance(result.exception, StoreError) and "a store at 's3:' is not supported yet" in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_that_nothing_reads_is_told(tmp_path):
+    output = run_check(SWEEPS / "temporal.yaml", "--store", tmp_path, "--set", "speckle.model=rayleigh").output
+    assert "note: speckle.model: given, and read by no cell that has it" in output

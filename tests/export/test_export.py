@@ -167,6 +167,7 @@ def test_what_cannot_be_read_is_left_out_and_named(exported, tmp_path):
     (images / "good.png").unlink()
     with pytest.raises(DataError, match=r"^nothing could be predicted: .*bad.png"):
         call("predict", exported, images, tmp_path / "again")
+    assert not (tmp_path / "again").exists(), "the next try may use the same folder"
 
 
 def test_a_cell_that_has_not_finished_is_one_line(root, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import re
+from dataclasses import replace
 
 import pytest
 from report_store import make_store, plan_cell, publish_cell
@@ -221,3 +222,10 @@ def test_the_brief_report_has_all_results_and_the_first_measurements_differences
     assert sum(title.startswith("test/delta_snr ↓ (lower is better), by") for title in brief) == 1
     assert sum("difference to" in title for title in brief) == shown < sum("difference to" in title for title in whole)
     assert any(title.startswith("paper, kidney images") for title in brief)
+
+
+def test_validation_does_not_choose_the_step_of_nnunets_recipe(store, cells):
+    package = [replace(cell, settings={**cell.settings, "method": "nnunetv2"}) for cell in cells]
+    assert "they also choose" not in to_text(build_report(store, package, REPORT, PHANTOM).sheets())
+    mixed = to_text(build_report(store, [*cells[:2], *package[2:]], REPORT, PHANTOM).sheets())
+    assert "(they also choose the step: finetune.select: best_val, not under nnU-Net's recipe)" in mixed

@@ -93,6 +93,7 @@ def test_the_whole_text_of_a_small_table():
         "* collapsed pretraining, in the mean: 1 of 8 cells (1)\n"
         "! diverged (non-finite loss), not in the mean: 1 of 8 cells (3)\n"
         "? not finished, not in the mean: 1 of 8 cells (8)\n"
+        'in every cell, beside the recipe: temporal.stage="both"\n'
         "dsc: both masks empty = 1, one empty = 0 (both_empty_one)\n"
     )
 
@@ -119,6 +120,7 @@ def test_markdown_of_a_small_table():
         "| all background |  | 0.250 | 0.250 |  |\n"
         "\n"
         "- n = 1: one training run, no spread is known; add seeds before reading small differences\n"
+        '- in every cell, beside the recipe: contrast.loss="infonce", temporal.stage="both"\n'
         "- dsc: both masks empty = 1, one empty = 0 (both\\_empty\\_one)\n"
     )
 

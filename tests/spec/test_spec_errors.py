@@ -83,6 +83,7 @@ BAD_FILES = [
 
 # Right one by one, impossible together.
 IMPOSSIBLE = [
+    ("two rows of one label", GOOD.replace("rows:\n", "rows:\n  - {label: a, method: supervised}\n  - {label: a, method: nnunet2d}\n"), "6: rows.label: 'a' is another row's label already; give each row its own"),
     ("supervised", GOOD + "fixed: {method: supervised}\n", "5: temporal.polarity: 'positive' pairs frames by time, but method: supervised never pretrains on clips; set temporal.polarity: none"),
     ("simclr", GOOD + "fixed: {contrast.form: simclr}\n", "8: contrast.form: simclr takes exactly one positive per anchor, temporal.polarity: positive gives several; use per_pair_neg_only or supcon_out"),
     ("two frames", GOOD.replace("polarity: positive", "polarity: positive_negative") + "fixed: {decoder.frames: 2}\n", "8: decoder.frames: temporal.polarity: positive_negative needs at least 3 frames of a clip, got '2'"),

@@ -102,7 +102,12 @@ def plan_lines(plan: SweepPlan, cells: Sequence[Mapping[str, Any]]) -> list[str]
         for cell in cells
     ]
     lines = [f"{plan.identity}: {plan.spec.source}, dataset {plan.dataset_path}", *_aligned([head, *rows])]
-    return [*lines, *_twins(plan), _labels(plan), _summary(cells)]
+    return [*lines, *_twins(plan), *unread_note(plan), _labels(plan), _summary(cells)]
+
+
+def unread_note(plan: SweepPlan) -> list[str]:
+    """A line about settings that are given and change nothing, where there are any."""
+    return [f"note: {', '.join(plan.unread)}: given, and read by no cell that has it"] if plan.unread else []
 
 
 def study_lines(plans: Sequence[SweepPlan]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from uscl.store.files import local_root
+
 _OPTIONS = (
     click.option(
         "--recipe", metavar="NAME", help="Sizes and schedules instead of the file's: demo, small, paper, or a file."
@@ -17,10 +19,18 @@ _OPTIONS = (
     click.option("--set", "sets", multiple=True, metavar="A.B=C", help="A setting of every cell; a list multiplies."),
 )
 
+
+def _local_store(ctx: click.Context, option: click.Parameter, value: str) -> Path:
+    """The store's folder as given; refused in words where it is an address such as `s3://bucket/store`."""
+    local_root(value)
+    return Path(value)
+
+
 store_option = click.option(
     "--store",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("runs"),
+    type=click.Path(file_okay=False),
+    callback=_local_store,
+    default="runs",
     envvar="USCL_STORE",
     show_default=True,
     help="Where stage outputs live; also USCL_STORE.",

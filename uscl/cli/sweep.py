@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from uscl.cli.check import unread_note
 from uscl.cli.options import store_option, sweep_options
 from uscl.records import CellFinished, Drained, Failed, Outcome, Sink, TrialEvent
 from uscl.report.figures import draw_figures, figure_names
@@ -88,6 +89,8 @@ def _print_start(study: Study, missing: Collection[str], console: Console) -> No
         for twin in plan.duplicates:
             where = f"{plan.identity}: " if several else ""
             _say(console, f"{where}cell {twin.number} ({twin.label}) is the same as cell {twin.same_as}: runs once")
+        for note in unread_note(plan):
+            _say(console, f"{plan.identity}: {note}")
         if left:
             counted = f"{len(cells)} cells, {len(cells) - left} finished, {left} to run"
             _say(console, f"{plan.identity}: {counted}; store {plan.store_root}")

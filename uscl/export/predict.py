@@ -67,6 +67,8 @@ def predict_files(
                 summary.unreadable.append(str(error))
     progress("files", len(sources), len(sources))
     if not summary.frames:
+        for path in (out / AREAS, out / MASKS, out / OVERLAYS, out):  # the next try may use the same folder
+            path.unlink() if path.is_file() else path.rmdir()
         raise DataError(f"nothing could be predicted: {'; '.join(summary.unreadable[:3])}")
     return summary
 

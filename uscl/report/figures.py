@@ -122,10 +122,12 @@ def _draw_embedding(report: Report) -> bytes:
             panel.errorbar(means, [y for y, _ in points], xerr=spread, label=column, capsize=2, **style)
         panel.set_yticks(range(len(rows)), [_label(key) for key, _ in rows], fontsize="small")
         panel.set_ylim(len(rows) - 0.5, -0.5)
-        panel.set_xlabel(words, fontsize="small")
+        panel.set_xlabel(words, fontsize="x-small")
         panel.locator_params(axis="x", nbins=5)
         panel.grid(alpha=0.25, axis="x")
     panels[1].set_yticklabels([])
+    if left_out := len(_embedding_rows(report)) - len(rows):
+        panels[0].set_title(f"first {len(rows)} rows, {left_out} more in the table", fontsize="small")
     if report.table.column_name:
         handles, labels = panels[0].get_legend_handles_labels()
         title = report.table.column_name

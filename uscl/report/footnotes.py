@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from uscl.records import CellPlan, CellResult, Outcome
 from uscl.report.collect import CellRecord
-from uscl.spec.rows import shown
+from uscl.spec.methods import is_moot
+from uscl.spec.rows import SEEDS, shown
 
 EMPTY_RULES = {
     "dsc": "both masks empty = 1, one empty = 0 (both_empty_one)",
@@ -25,6 +27,7 @@ EMPTY_RULES = {
 """How each measurement treats empty masks (science.md 7), and which pixels an embedding's figures are of."""
 PARTS = {"val": "validation", "test": "test"}
 """The scored parts of a split, by their names in measurements and in words."""
+_REPEATS = ("seed", *SEEDS)
 COORDINATES = (
     "the decoder stage learned coordinates (decoder/position_retrieval over 0.5; "
     "control: decoder.cross_clip_negative: true)"
@@ -51,6 +54,7 @@ def footnotes(
         _cells_note("! diverged (non-finite loss), not in the mean", results, lambda r: r is not None and _diverged(r)),
         _cells_note("? not finished, not in the mean", results, lambda r: r is None),
         f"means also average over {', '.join(mixed)} (no ± there): name it in `report.rows`" if mixed else "",
+        *_setting_notes(cells),
         *_case_notes(cells, column),
         *_rule_notes(values),
         *_provenance_notes(records[cell.cell] for cell in cells if cell.cell in records),
@@ -106,6 +110,18 @@ def spans(numbers: Sequence[int]) -> str:
     return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
 
 
+def _setting_notes(cells: Sequence[CellPlan]) -> list[str]:
+    """What the sweep file or `--set` gives alike in every cell: a cut-down run must not look like a whole one."""
+    first = {**cells[0].fixed, **cells[0].axes} if cells else {}
+    alike = {
+        name: value
+        for name, value in first.items()
+        if all(({**cell.fixed, **cell.axes}).get(name, cell) == value for cell in cells) and name not in _REPEATS
+    }
+    said = ", ".join(f"{name}={json.dumps(value)}" for name, value in alike.items())
+    return [f"in every cell, beside the recipe: {said}"] if said else []
+
+
 def _case_notes(cells: Sequence[CellPlan], column: str) -> list[str]:
     """How many labelled cases were trained on, by column, and how many scored."""
     trained: dict[str, set[int]] = {}
@@ -116,8 +132,10 @@ def _case_notes(cells: Sequence[CellPlan], column: str) -> list[str]:
         return []
     words = [f"{at} -> {_range(counts)}" if at else _range(counts) for at, counts in _in_order(trained)]
     scored = {part: {c.cases[f"evaluate/{part}"] for c in cells if f"evaluate/{part}" in c.cases} for part in PARTS}
-    chosen = any(cell.settings.get("finetune.select") == "best_val" for cell in cells)
-    also = " (they also choose the step: finetune.select: best_val)" if chosen else ""
+    tuned = [cell for cell in cells if not is_moot("finetune.select", cell.settings)]
+    chosen = any(cell.settings.get("finetune.select") == "best_val" for cell in tuned)
+    among = "" if len(tuned) == len(cells) else ", not under nnU-Net's recipe"
+    also = f" (they also choose the step: finetune.select: best_val{among})" if chosen else ""
     said = [f"{_range(counts)} {PARTS[part]}{also * (part == 'val')}" for part, counts in scored.items() if counts]
     by = f" by {column}" if column else ""
     return [f"labelled training cases{by}: {', '.join(words)}; scored on {' and '.join(said)} cases"]

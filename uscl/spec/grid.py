@@ -177,7 +177,17 @@ def _rows(document: Document) -> list[_Row]:
         return [_Row("", {})]
     if not node.is_list or not node.value:
         raise SpecError(f"{document.at('rows')}: expected a list of rows, each '- {{setting: value, ...}}'")
-    return [_row(document, entry) for entry in node.value]
+    rows = [_row(document, entry) for entry in node.value]
+    _refuse_same_labels(document, node.value, rows)
+    return rows
+
+
+def _refuse_same_labels(document: Document, entries: Sequence[Located], rows: Sequence[_Row]) -> None:
+    """Rows of one label would be averaged as if they were seeds."""
+    for number, (entry, row) in enumerate(zip(entries, rows, strict=True)):
+        if row.label and row.label in [earlier.label for earlier in rows[:number]]:
+            where = document.place.at("rows.label", entry.line)
+            raise SpecError(f"{where}: '{row.label}' is another row's label already; give each row its own")
 
 
 def _row(document: Document, entry: Located) -> _Row:

@@ -33,14 +33,14 @@ MEASURES = (
     *("delta_snr", "delta_snr_present", "delta_snr_present_db", "delta_snr_signed"),
     *("detected", "missed", "false_alarm", "snr_degenerate"),
 )
-"""What an evaluation measures, over all classes and per class: `test/dsc`, `test/dsc/<class>` (science.md 7)."""
+"""What an evaluation measures, over all classes and per class: `test/dsc`, `test/dsc/<class>` (docs/methods.md)."""
 EMBEDDING_MEASURES = (
     *("embedding/compactness", "embedding/separability"),
     *("embedding/effective_rank", "embedding/alignment", "embedding/uniformity"),
 )
 """What it measures of pixels in the last feature map (metrics/separation.py); the first two are per class too."""
 OVERALL_MEASURES = ("dsc_leaf", "dsc_leaf_floor", "delta_snr_all")
-"""The other aggregate of a measurement, by name: DSC over leaf classes alone, delta SNR over all (science.md 1.3)."""
+"""The other aggregate of a measurement, by name: DSC over leaf classes alone, delta SNR over all (docs/methods.md)."""
 
 
 class PublishedSpec(Section):

@@ -53,14 +53,14 @@ class NetworkSpec(Section):
     preset: Literal["tiny", "chaitanya", "nnunet2d"]
     """`tiny`: under 0.15 M parameters, for the demo; `chaitanya`: 2.10 M; `nnunet2d`: 33 M at 256 px."""
     norm: Literal["batch", "instance", "group"] = "batch"
-    """`batch` leaks clip identity through batch statistics on clip-structured batches (science.md 3.2)."""
+    """`batch` leaks clip identity through batch statistics on clip-structured batches (docs/methods.md)."""
     activation: Literal["relu", "leaky_relu", "elu", "silu"] = "relu"
     """After each normalisation."""
     base_width: Annotated[int, Field(ge=8, multiple_of=8, json_schema_extra={"neutral": 32})] = 32
     """Channels of the finest level of `nnunet2d`, doubling downwards to at most 512; other presets have their own."""
     heads: Annotated[Literal["sigmoid", "softmax"], Field(json_schema_extra={"neutral": "sigmoid"})] = "sigmoid"
     """`sigmoid`: each class against the rest, nested classes stay whole; `softmax`: background and each class minus
-    what it contains, a containing class is scored as the union (Chaitanya 2020; science.md 5.1). Never pretrained."""
+    what it contains, a containing class is scored as the union (Chaitanya 2020). Never pretrained."""
 
 
 class ContrastSpec(Section):
@@ -69,7 +69,7 @@ class ContrastSpec(Section):
     loss: Literal["infonce", "pairwise", "pixpro"] = "infonce"
     """`pairwise`: eq. 1 of the paper (Chopra et al. 2005); `pixpro`: pixels of two crops agree (Xie et al. 2021)."""
     form: Literal["per_pair_neg_only", "supcon_out", "simclr"] = "per_pair_neg_only"
-    """InfoNCE denominator (science.md 4); `simclr` allows exactly one positive per anchor."""
+    """InfoNCE denominator (docs/methods.md); `simclr` allows exactly one positive per anchor."""
     temperature: Positive = 0.1
     """InfoNCE: cosine similarities are divided by it."""
     margin: Positive = 1.0
@@ -89,7 +89,7 @@ class EncoderSpec(Section):
 
     variant: Literal["clip", "GR", "GDminus", "GD"] = "clip"
     """`clip`: the pair rule of `temporal` over clip-structured batches. Chaitanya et al. 2020, read where the stage's
-    polarity is `none`: `GR` frames from anywhere, `GDminus` and `GD` one frame per time bin (science.md 2.2)."""
+    polarity is `none`: `GR` frames from anywhere, `GDminus` and `GD` one frame per time bin (docs/methods.md)."""
     steps: Count
     """Optimiser steps."""
     lr: Positive
@@ -107,14 +107,14 @@ class EncoderSpec(Section):
     cross_clip_positive: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
     """`GD`: the second draw is of other clips, the original; else of the same ones: free-hand clips share no phase."""
     faithful_bugs: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
-    """Defects of the official code (science.md 2.5): `GD` blanks its last clip, `GDminus` skips by 4, not `parts`."""
+    """Defects of the official code (docs/methods.md): `GD` blanks its last clip, `GDminus` skips by 4, not `parts`."""
 
 
 class DecoderSpec(Section):
     """The local stage: one embedding per region of a decoder level; the encoder is frozen."""
 
     variant: Literal["clip", "LR", "LD"] = "clip"
-    """`clip`: the pair rule of `temporal`, region by region (science.md 2.3); Chaitanya et al. 2020, read where the
+    """`clip`: the pair rule of `temporal`, region by region (docs/methods.md); Chaitanya et al. 2020, read where the
     stage's polarity is `none`: `LR` frames from anywhere, `LD` one frame per time bin, positives across clips."""
     steps: Count
     """Optimiser steps."""
@@ -133,7 +133,7 @@ class DecoderSpec(Section):
     num_negatives: Annotated[int, Field(ge=1, le=12)] = 5
     """Nearest other regions that serve as negatives, in both maps of a pair."""
     cross_clip_negative: bool = False
-    """Adds the same region of other clips as negatives: the control for learning coordinates (science.md 2.3)."""
+    """Adds the same region of other clips as negatives: the control for learning coordinates (docs/methods.md)."""
     augment: Annotated[Literal["us_safe", "chaitanya"], Field(json_schema_extra={"neutral": "us_safe"})] = "us_safe"
     """Grey levels only, so that regions stay aligned; `chaitanya` also cuts them to [0, 1.5]."""
     parts: Annotated[int, Field(ge=2, json_schema_extra={"neutral": 4})] = 4
@@ -141,7 +141,7 @@ class DecoderSpec(Section):
 
 
 class TemporalSpec(Section):
-    """Which frames of a clip form pairs (science.md 3.1)."""
+    """Which frames of a clip form pairs (docs/methods.md)."""
 
     window: Annotated[float, Field(gt=0)] = 5
     """d: frames at most this far from the anchor are near, in `unit`; the paper's 5 frames."""
@@ -187,11 +187,11 @@ class FinetuneSpec(Section):
     to 15 degrees, scale, h-flip, multiples of 45 degrees, none; then elastic deformation and intensity (2.4)."""
     faithful_bugs: bool = False
     """`augment: chaitanya` as the authors' code does it: no intensity changes, and only a random last part of the batch
-    is deformed (science.md 2.5, defect 3)."""
+    is deformed (docs/methods.md)."""
     freeze: Literal["none", "encoder"] = "none"
     """What of the network keeps its weights."""
     transfer_bn_stats: bool = True
-    """Whether running statistics of batch norm come along with the pretrained weights (science.md 2.5)."""
+    """Whether running statistics of batch norm come along with the pretrained weights (docs/methods.md)."""
     select: Literal["last", "best_val"] = "best_val"
     """Which step is kept: the last, or the one with the best mean DSC on the validation split."""
     select_every: Count = 50
@@ -199,7 +199,7 @@ class FinetuneSpec(Section):
 
 
 class NnunetSpec(Section):
-    """The nnU-Net recipe (Isensee et al. 2021; science.md 5.2), read by `method: nnunet2d` and `method: nnunetv2`."""
+    """The nnU-Net recipe (Isensee et al. 2021), read by `method: nnunet2d` and `method: nnunetv2`."""
 
     steps: Count = 250_000
     """Optimiser steps: 1000 epochs of 250."""
@@ -238,7 +238,7 @@ class PixelSpec(Section):
 
 
 class SpeckleSpec(Section):
-    """The speckle term of fine-tuning (paper, section 2.2; science.md 6)."""
+    """The speckle term of fine-tuning (paper, section 2.2)."""
 
     weight: Annotated[float, Field(ge=0)] = 0.0
     """0 switches the term off. Not comparable between models, forms or domains; under `balance: ema` it nearly is."""
@@ -249,13 +249,13 @@ class SpeckleSpec(Section):
     estimator: Literal["moment", "log_moment"] = "moment"
     """`moment`: eq. 3 and 4 of the paper; `log_moment`: half the spread at small m. Read by `nakagami` alone."""
     form: Literal["euclidean", "log", "kl", "jeffreys", "literal"] = "euclidean"
-    """Distance of the parameters of prediction and ground truth (science.md 6.4); histograms have one of their own."""
+    """Distance of the parameters of prediction and ground truth (docs/methods.md); histograms have one of their own."""
     region: Annotated[Literal["mask", "band", "patch"], Field(json_schema_extra={"neutral": "mask"})] = "mask"
     """Whole masks, as the paper; a band along the annotated boundary; or patch by patch, a map of parameters."""
     band_px: Annotated[int, Field(ge=1, json_schema_extra={"neutral": 3})] = 3
     """`region: band`: pixels on either side of the boundary, at network size."""
     patch_px: Annotated[int, Field(ge=2, json_schema_extra={"neutral": 16})] = 16
-    """`region: patch`: side of a patch, px at network size; m of 256 pixels is known to 0.13 (science.md 6.1)."""
+    """`region: patch`: side of a patch, px at network size; m of 256 pixels is known to 0.13 (docs/methods.md)."""
     domain: Annotated[Literal["bmode", "decompressed"], Field(json_schema_extra={"neutral": "bmode"})] = "bmode"
     """Grey levels as displayed, as the paper; or the amplitude behind their log compression."""
     dynamic_range_db: Annotated[

@@ -32,7 +32,7 @@ def decode_rows(content: bytes, *, names: Sequence[str] = ()) -> list[CaseRow]:
     """What `encode_rows` wrote; with `names`, only these measurements. StoreError where it is something else."""
     try:
         chosen = [("name", "in", list(names))] if names else None
-        lines = pq.read_table(io.BytesIO(content), filters=chosen).to_pylist()
+        lines = pq.read_table(io.BytesIO(content), filters=chosen, use_threads=False, pre_buffer=False).to_pylist()
         values: dict[tuple[str, str, str, str, int, int], dict[str, float]] = {}
         for line in lines:
             who = tuple(line[name] for name in ROW_FIELDS)

@@ -31,7 +31,7 @@ def decode_points(content: bytes) -> list[MetricPoint]:
     StoreError where the bytes are no Parquet file with these columns.
     """
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = pq.read_table(io.BytesIO(content), use_threads=False, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise StoreError(f"metrics.parquet: not a table of step, name, value: {error}") from error
     if not table.schema.equals(SCHEMA):

@@ -22,6 +22,7 @@ from uscl.spec.trial import TrialSpec, flatten
 from uscl.spec.variants import clip_stages
 from uscl.stages.keys import Chain, chain
 from uscl.store.stages import StageStore
+from uscl.sweep.asked import check_report_classes, unread_settings
 from uscl.sweep.batch_checks import check_batches
 from uscl.sweep.queue import QueueCell
 
@@ -57,6 +58,8 @@ class SweepPlan:
     cells: tuple[PlannedCell, ...]
     duplicates: tuple[Duplicate, ...]
     facts: DatasetFacts = field(default_factory=DatasetFacts)
+    unread: tuple[str, ...] = ()
+    """Settings that the sweep file or `--set` gives and no cell reads."""
 
     def cell(self, cell: str) -> PlannedCell:
         """The planned cell of that id; KeyError where there is none."""
@@ -73,10 +76,12 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
     """
     store_root = _absolute(store_root)
     dataset_path, index = _find_data(spec, store_root)
+    check_report_classes(spec, index)
     cells: dict[str, PlannedCell] = {}
-    duplicates = []
+    duplicates, asked = [], []
     for cell in spec.cells():
         planned = _plan_cell(cell, spec, index, share=share)
+        asked.append((cell, planned.chain))
         first = cells.setdefault(planned.plan.cell, planned)
         if first is not planned:
             duplicates.append(_duplicate(planned, first))
@@ -89,6 +94,7 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
         cells=tuple(cells.values()),
         duplicates=tuple(duplicates),
         facts=dataset_facts(index),
+        unread=unread_settings(asked, index),
     )
 
 
