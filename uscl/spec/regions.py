@@ -18,7 +18,7 @@ Containment: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 
 def containment(classes: Sequence[str], contains: Mapping[str, Sequence[str]]) -> Containment:
     """What each class contains, to the last level; SpecError where classes overlap partially by declaration."""
-    within = {name: _all_within(name, contains) for name in classes}
+    within = {name: all_within(name, contains) for name in classes}
     for name in classes:
         outer = [other for other in classes if name in within[other]]
         if name in outer:
@@ -41,7 +41,8 @@ def outer_first(classes: Sequence[str], containment: Containment) -> tuple[int, 
     return tuple(sorted(range(len(classes)), key=lambda number: depth[classes[number]]))
 
 
-def _all_within(name: str, contains: Mapping[str, Sequence[str]]) -> frozenset[str]:
+def all_within(name: str, contains: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """Every class that lies within class `name`, at whatever depth; `contains` may name direct ones only."""
     found: set[str] = set()
     waiting = list(contains.get(name, ()))
     while waiting:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
+from uscl.spec.methods import sections_read
 from uscl.spec.sweep import Cell
 from uscl.spec.trial import ContrastSpec, DecoderSpec, EncoderSpec, TemporalSpec, TrialSpec
 
@@ -89,9 +90,9 @@ def _batch_settings(section: EncoderSpec | DecoderSpec, variant: str) -> dict[st
 
 def clip_stages(spec: TrialSpec) -> tuple[PretrainingStage, ...]:
     """The stages of a trial that pretrain on clips, in order."""
-    if spec.method == "pixel_supcon":
-        return ("encoder",) if spec.pixel.start == "encoder" else ()
-    return ("encoder", "decoder") if spec.method == "contrastive" else ()
+    stages: tuple[PretrainingStage, ...] = ("encoder", "decoder")
+    read = sections_read(spec.method, spec.pixel.start)
+    return tuple(stage for stage in stages if stage in read)
 
 
 def refuse_variants(cell: Cell, stages: Sequence[PretrainingStage]) -> None:

@@ -14,6 +14,7 @@ from uscl.models.heads import LocalHead
 from uscl.spec.networks import region_grid
 from uscl.stages.context import StageContext, StageEvents, seed_everything
 from uscl.stages.inputs import ContrastInputs, DecoderInputs
+from uscl.stages.loop import below
 from uscl.stages.pixpro import PixproTask
 from uscl.stages.pretraining import build_unet, describe_embeddings, pretrain
 from uscl.stages.variants import fixed_pairs
@@ -63,12 +64,8 @@ class DecoderTask:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put `state` back."""
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "head": {}}
-        for name, tensor in state.items():
-            part, name_within = name.split(".", 1)
-            parts[part][name_within] = tensor
-        self._network.load_state_dict(parts["network"], strict=False)
-        self._head.load_state_dict(parts["head"])
+        self._network.load_state_dict(below(state, "network."), strict=False)
+        self._head.load_state_dict(below(state, "head."))
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Local contrastive loss of one batch of aligned views."""

@@ -28,6 +28,7 @@ from uscl.losses.dense import pixel_supcon, pixel_supcon_chance
 from uscl.models.pixel_heads import PixelHead
 from uscl.stages.context import StageContext, StageEvents, seed_everything, step_rng
 from uscl.stages.inputs import PixelInputs
+from uscl.stages.loop import below
 from uscl.stages.pretraining import build_unet, describe_embeddings, evenly, pretrain
 
 CHANCE_MIN = 1e-6
@@ -74,12 +75,8 @@ class PixelTask:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put `state` back."""
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "head": {}}
-        for name, tensor in state.items():
-            part, name_within = name.split(".", 1)
-            parts[part][name_within] = tensor
-        self._network.load_state_dict(parts["network"], strict=False)
-        self._head.load_state_dict(parts["head"])
+        self._network.load_state_dict(below(state, "network."), strict=False)
+        self._head.load_state_dict(below(state, "head."))
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Supervised contrast of pixels drawn by class from two views of a random batch of labelled frames."""

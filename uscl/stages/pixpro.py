@@ -24,6 +24,7 @@ from uscl.models.pixel_heads import PixproHead
 from uscl.models.unet import UNet
 from uscl.stages.context import StageContext, seed_everything
 from uscl.stages.inputs import DecoderInputs, EncoderInputs
+from uscl.stages.loop import below
 from uscl.stages.pretraining import build_unet, evenly
 from uscl.stages.views import ViewLoader, Views, pair_settings
 
@@ -66,13 +67,9 @@ class PixproTask:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put `state` back."""
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "heads": {}, "slow": {}}
-        for name, tensor in state.items():
-            part, name_within = name.split(".", 1)
-            parts[part][name_within] = tensor
-        self._network.load_state_dict(parts["network"], strict=False)
-        self._heads.load_state_dict(parts["heads"])
-        self._slow.load_state_dict(parts["slow"])
+        self._network.load_state_dict(below(state, "network."), strict=False)
+        self._heads.load_state_dict(below(state, "heads."))
+        self._slow.load_state_dict(below(state, "slow."))
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Consistency of propagated pixels and the momentum branch's, over every pair of views that overlaps."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uscl.errors import DataError
+from uscl.spec.regions import all_within
 
 LOST_FRACTION_MAX = 0.01
 """Share of a class's pixels that one label a pixel may change (kidneyUS: 0.03 % of regions lie outside the capsule)."""
@@ -33,7 +34,7 @@ class LabelScheme:
     @classmethod
     def of(cls, classes: Sequence[str], contains: Mapping[str, Sequence[str]]) -> LabelScheme:
         """The scheme of a dataset's classes; DataError where a class would lie within itself."""
-        within = {name: _inside(name, contains) for name in classes}
+        within = {name: all_within(name, contains) for name in classes}
         circular = [name for name in classes if name in within[name]]
         if circular:
             raise DataError(f"class '{circular[0]}' lies within itself; correct what contains what")
@@ -110,14 +111,3 @@ class LossCount:
                 f"nnU-Net gives each pixel one label, and that would change {100 * share:.1f} % of class '{name}': it "
                 "partly overlaps another class; declare which class contains which, or use method: nnunet2d"
             )
-
-
-def _inside(name: str, contains: Mapping[str, Sequence[str]]) -> frozenset[str]:
-    found: set[str] = set()
-    waiting = list(contains.get(name, ()))
-    while waiting:
-        inner = waiting.pop()
-        if inner not in found:
-            found.add(inner)
-            waiting.extend(contains.get(inner, ()))
-    return frozenset(found)
