@@ -12,7 +12,7 @@ from sweep_fakes import fake_plan, grid_specs, journal
 from sweep_processes import Driver
 
 from uscl.store.sweeps import SweepFolder
-from uscl.sweep.plan import to_do
+from uscl.sweep.outlook import to_do
 
 pytestmark = pytest.mark.slow
 

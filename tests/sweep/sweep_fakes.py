@@ -142,12 +142,13 @@ class _PausingStore(StageStore):
         return super()._link_manifest(ref, document)
 
 
-def run_trial(spec, store, *, dataset, device, attempt, stop_requested, present, progress_every_s, amp):
+def run_trial(spec, store, *, dataset, device, attempt, stop_requested, present, progress_every_s, amp, parts):
     """As stages.run.run_trial, with stages that sleep."""
     script = _Script(dataset, **json.loads((dataset / "script.json").read_text()))
     pausing = _PausingStore(store.root, namespace=store.namespace)
     pausing.script = script
     stages, parent = fake_stages(spec), None
+    stages = {name: ref for name, ref in stages.items() if "/" not in name or name.split("/")[1] in parts}
     fault = (script.faults or {}).get(f"{spec.temporal.polarity} {spec.labels.fraction}", "")
     for name, ref in stages.items():
         if pausing.has(ref):
@@ -169,7 +170,7 @@ def run_trial(spec, store, *, dataset, device, attempt, stop_requested, present,
         if ref.kind != "evaluate":
             parent = ParentRef(ref.kind, ref.key, manifest.attempt, manifest.files["weights.safetensors"])
     script.reach("after the last stage")
-    metrics = {key: v for n in ("val", "test") for key, v in pausing.manifest(stages[f"evaluate/{n}"]).metrics.items()}
+    metrics = {key: v for n in parts for key, v in pausing.manifest(stages[f"evaluate/{n}"]).metrics.items()}
     yield CellFinished(CellResult(stages["finetune"].key, Outcome.DONE, metrics))
 
 

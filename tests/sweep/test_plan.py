@@ -13,7 +13,8 @@ from uscl.data.phantom import phantom_index
 from uscl.errors import DataError, SpecError
 from uscl.records import CellPlan, Outcome
 from uscl.spec.reader import load_sweep
-from uscl.sweep.plan import cell_store, outlook, plan_sweep, queue_cells, survey, to_do
+from uscl.sweep.outlook import cell_store, outlook, queue_cells, survey, to_do
+from uscl.sweep.plan import plan_sweep
 from uscl.sweep.sharing import sharing
 
 ROOT = Path(__file__).parents[2]

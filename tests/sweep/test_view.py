@@ -10,7 +10,7 @@ from sweep_fakes import fake_plan, grid_specs
 
 from uscl.records import CellFinished, CellResult, Drained, Failed, Outcome, Progress, StagePublished, SweepEvent
 from uscl.sweep.board import Board, duration
-from uscl.sweep.plan import Survey
+from uscl.sweep.outlook import Survey
 from uscl.sweep.study import study_of
 from uscl.sweep.view import SweepView, bar
 

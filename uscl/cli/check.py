@@ -17,7 +17,8 @@ from uscl.report.footnotes import spans
 from uscl.spec.positions import one_line
 from uscl.spec.reader import load_sweep
 from uscl.spec.reference import settings_page, sweep_schema
-from uscl.sweep.plan import SweepPlan, link, plan_sweep, survey
+from uscl.sweep.outlook import link, survey
+from uscl.sweep.plan import SweepPlan, plan_sweep
 from uscl.sweep.study import distinct_cells, study_of
 
 _ID_DIGITS = 10

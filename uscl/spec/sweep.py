@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
 from uscl.errors import SpecError
 from uscl.spec.phantom import PhantomSpec
+from uscl.spec.space import SearchSpec
 from uscl.spec.trial import Count, Positive, Section, TrialSpec
 
 
@@ -95,6 +96,16 @@ class Cell:
         return SpecError(f"{place_of(name, self.places)}: {message}")
 
 
+class CellMaker(Protocol):
+    """Makes the cells of a search: settings that are fixed are those of the file and its recipe."""
+
+    def cell(self, number: int, params: Mapping[str, Any], *, repeat: int = 0) -> Cell:
+        """The cell of proposed settings, by dotted name; `repeat` n adds n to its seeds.
+
+        SpecError where the settings are impossible together.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class SweepSpec:
     """A sweep file, read and checked: every cell has every setting."""
@@ -115,6 +126,10 @@ class SweepSpec:
     """The file it was read from."""
     places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Where `data` and the settings of the phantom stand."""
+    search: SearchSpec | None = None
+    """What a search proposes cells from; its `grid` is empty."""
+    maker: CellMaker | None = field(default=None, repr=False, compare=False)
+    """Of a search."""
 
     def cells(self) -> tuple[Cell, ...]:
         """Every cell in file order: rows outer, grid inner."""

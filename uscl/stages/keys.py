@@ -7,7 +7,7 @@ handed nothing else, so what is not in its key cannot influence it (design.md 4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,6 +80,11 @@ class Chain:
 
     stages: tuple[Stage, ...]
     cell: str
+
+    def scored_on(self, parts: Collection[str]) -> Chain:
+        """The chain with those of its evaluations only; a cell of a search has no test score until it wins."""
+        kept = tuple(s for s in self.stages if s.kind != "evaluate" or s.name.partition("/")[2] in parts)
+        return Chain(kept, self.cell)
 
     def stage(self, name: str) -> Stage:
         """The stage of that name; KeyError where the chain has none."""

@@ -7,7 +7,7 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -37,7 +37,7 @@ from uscl.stages.encoder import train_encoder
 from uscl.stages.evaluate import evaluate
 from uscl.stages.finetune import train_finetune
 from uscl.stages.inputs import NnunetInputs, PackageInputs, PixelInputs
-from uscl.stages.keys import Chain, Stage, chain
+from uscl.stages.keys import EVALUATED_PARTS, Chain, Stage, chain
 from uscl.stages.loop import FitContext, amp_dtype, unpack_tensors
 from uscl.stages.nnunet import train_nnunet2d
 from uscl.stages.nnunetv2.stage import PACKAGE, train_package
@@ -90,15 +90,17 @@ def run_trial(
     progress_every_s: float = 60.0,
     event_every_s: float = 2.0,
     amp: bool = True,
+    parts: Collection[str] = tuple(EVALUATED_PARTS),
     stages: Mapping[str, StageFunction] = STAGES,
 ) -> Iterator[TrialEvent]:
     """Run what is missing of a cell and yield what happens; the last event is CellFinished or Drained.
 
     `present` names keys of stages that the driver saw in the store: they are waited for, never rebuilt here
-    (TrialError "store not shared"). DataError where the dataset cannot be opened. Other exceptions are bugs.
+    (TrialError "store not shared"). `parts` are the splits to score, `val` and `test`. DataError where the dataset
+    cannot be opened. Other exceptions are bugs.
     """
     opened = open_dataset(dataset)
-    links = chain(spec, opened.index)
+    links = chain(spec, opened.index).scored_on(parts)
     _await_present(links, store, present)
 
     def context_of(stage: Stage) -> StageContext:

@@ -18,7 +18,7 @@ from uscl.records import (
     StageReused,
     SweepEvent,
 )
-from uscl.sweep.plan import Survey, link, outlook
+from uscl.sweep.outlook import Survey, link, outlook
 from uscl.sweep.study import StudyCell
 
 

@@ -35,7 +35,8 @@ from uscl.store.stages import new_attempt
 from uscl.store.sweeps import shared_log
 from uscl.sweep.folders import folder_of
 from uscl.sweep.order import TrialOrder
-from uscl.sweep.plan import PlannedCell, cell_store, link
+from uscl.sweep.outlook import cell_store, link
+from uscl.sweep.plan import PlannedCell
 from uscl.sweep.queue import CellQueue, CellState, Turn
 from uscl.sweep.study import Study, StudyCell
 
@@ -203,6 +204,7 @@ class Dispatch:
             run_trial=self._terms.run_trial,
             gpus=resources.gpus_per_trial,
             names=plan.stage_names,
+            parts=tuple(name.removeprefix("evaluate/") for name in plan.stages if name.startswith("evaluate/")),
             series=cell.series,
             also=cell.also,
         )

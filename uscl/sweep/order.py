@@ -76,17 +76,19 @@ class TrialOrder:
     """Stage key -> its name in the cell (`evaluate/val`), for the log."""
     series: str = "trial"
     """What the log calls its number by; the sweep's name where several run as one."""
+    parts: tuple[str, ...] = ("val", "test")
+    """Splits to score; a cell of a search has no test score until it wins."""
     also: str = ""
     """What other sweeps call the cell, for the log's first line: `speckle 3`."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is its inverse."""
-        return asdict(self) | {"present": list(self.present)}
+        return asdict(self) | {"present": list(self.present), "parts": list(self.parts)}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> TrialOrder:
         """Read what `to_json` wrote."""
-        return cls(**{**document, "present": tuple(document["present"])})
+        return cls(**document | {name: tuple(document[name]) for name in ("present", "parts")})
 
 
 def work(order: TrialOrder) -> Iterator[TrialEvent]:
@@ -128,6 +130,7 @@ def _started(order: TrialOrder) -> Iterator[TrialEvent]:
         present=frozenset(order.present),
         progress_every_s=order.progress_every_s,
         amp=order.amp,
+        parts=order.parts,
     )
 
 

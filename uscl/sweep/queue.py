@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 MAX_DEATHS = 3
@@ -71,6 +71,20 @@ class CellQueue:
         self._unlisted: Counter[str] = Counter()
         self._slots = slots
         self._draining = False
+        self._nothing_new = False
+
+    def add(self, cells: Sequence[QueueCell]) -> None:
+        """More cells, behind those that are there: a search proposes as it goes."""
+        for cell in cells:
+            self._position[cell.cell] = len(self._cells)
+            self._cells[cell.cell] = cell
+        self._nothing_new = False
+
+    def widen(self, cell: str, evaluated: Sequence[str]) -> None:
+        """Ask a cell for these evaluations as well: one that was finished waits again."""
+        known = self._cells[cell]
+        more = tuple(link for link in evaluated if link not in known.evaluated)
+        self._cells[cell] = replace(known, evaluated=known.evaluated + more)
         self._nothing_new = False
 
     # ---- handing out

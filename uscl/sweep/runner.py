@@ -213,12 +213,18 @@ def _watch(dispatch: Dispatch, ended: threading.Event, *, session_path: Path, re
     while not ended.wait(0.1):
         if requests.hard:
             return
-        if not draining and (requests.count or dispatch.stopping.is_set()):
+        why = "" if draining else _why_stop(dispatch, requests)
+        if why:
             draining = True
-            say("stopping: trials save their progress (a second signal ends them at once)")
+            say(f"{why}: trials save their progress (a second signal ends them at once)")
             dispatch.drain()
             with suppress(OSError), session_path.open("ab") as stream:
                 stream.write(DRAINING)
+
+
+def _why_stop(dispatch: Dispatch, requests: StopRequests) -> str:
+    """Why the study is to drain now; empty where it is to go on."""
+    return "stopping" if requests.count or dispatch.stopping.is_set() else ""
 
 
 def _tuner(dispatch: Dispatch, placement: Placement, scratch: Path) -> Any:

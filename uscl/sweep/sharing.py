@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from uscl.records import CellPlan, StageRef
-from uscl.sweep.plan import SweepPlan, cell_store, link, outlook, survey
+from uscl.sweep.outlook import cell_store, link, outlook, survey
+from uscl.sweep.plan import SweepPlan
 
 
 @dataclass(frozen=True, slots=True)

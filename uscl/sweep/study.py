@@ -13,7 +13,8 @@ from pathlib import Path
 from uscl.errors import SpecError
 from uscl.records import CellPlan, Sink, SweepEvent
 from uscl.spec.sweep import ResourcesSpec
-from uscl.sweep.plan import PlannedCell, SweepPlan, link, queue_cells, survey
+from uscl.sweep.outlook import link, queue_cells, survey
+from uscl.sweep.plan import PlannedCell, SweepPlan
 from uscl.sweep.queue import CellQueue
 
 _EQUAL = ("gpus_per_trial", "cpus_per_trial", "amp")

@@ -14,7 +14,7 @@ from rich.text import Text
 from uscl.records import CellFinished, Drained, Failed, Outcome, Progress, StagePublished, SweepEvent
 from uscl.sweep.board import Board, Running, duration
 from uscl.sweep.order import log_lines, resumes
-from uscl.sweep.plan import survey
+from uscl.sweep.outlook import survey
 from uscl.sweep.study import Study
 
 PLAIN_EVERY_S = 15.0
