@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from uscl.errors import DataError, SpecError
 from uscl.spec.methods import is_moot
-from uscl.spec.trial import Section, TrialSpec
+from uscl.spec.section import Section
+from uscl.spec.trial import TrialSpec
 from uscl.stages.canonical import canonical
 from uscl.stages.keys import STAGE_VERSION, DataSlice, chain, data_hash, stage_key
 
@@ -304,3 +306,21 @@ def test_speckle_classes_are_a_set(trial, tiny_index):
         for classes in (("outer", "inner"), ("inner", "outer"), ("inner", "outer", "inner"))
     }
     assert len(cells) == 1
+
+
+def test_a_choice_that_changes_no_case_changes_no_key(trial, tiny_index):
+    """Keys are made of the chosen cases: naming their quality, or their only rater, is no new experiment."""
+    rated = replace(tiny_index, cases=tuple(replace(c, rater="ann", quality="Fair") for c in tiny_index.cases))
+    chosen = trial(labels__rater="ann", labels__quality=["Fair"])
+    assert keys_of(trial(), tiny_index) == keys_of(trial(), rated) == keys_of(chosen, rated)
+    with pytest.raises(SpecError, match=r"^labels\.rater: 'bob' is no rater of dataset 'tiny'; it has ann$"):
+        chain(trial(labels__rater="bob"), rated)
+
+
+def test_another_rater_is_another_network_on_the_same_pretraining(trial, tiny_index):
+    theirs = [replace(c, case=f"{c.case}@bob", image=c.case, rater="bob", content="x") for c in tiny_index.cases]
+    ours = [replace(c, rater="ann") for c in tiny_index.cases]
+    rated = replace(tiny_index, cases=(*ours, *theirs))
+    ann, bob = (keys_of(trial(labels__rater=rater), rated) for rater in ("ann", "bob"))
+    assert ann == keys_of(trial(), tiny_index)
+    assert {name for name in ann if ann[name] == bob[name]} == {"encoder", "decoder"}

@@ -18,6 +18,7 @@ from uscl.data.schema import (
     DATASET_FORMAT,
     DATASET_VERSION,
     LABELS_FILE,
+    RATING_COLUMNS,
     CaseEntry,
     ClipEntry,
     DatasetIndex,
@@ -62,6 +63,8 @@ class Case:
     """(H, W) bool: the part that is ultrasound."""
     spacing_mm: tuple[float, float] | None
     """Size of a pixel (row, column), mm; None where unknown."""
+    rater: str = ""
+    """Whose mask it is; empty where the dataset names nobody."""
 
 
 class Dataset:
@@ -72,7 +75,8 @@ class Dataset:
         self.licence: str = document.get("licence", "")
         self.sources: tuple[Mapping[str, Any], ...] = tuple(document.get("sources", ()))
         self.clip_rows = pq.read_table(path / CLIPS_FILE, memory_map=True).to_pylist()
-        self.case_rows = pq.read_table(path / LABELS_FILE, memory_map=True).to_pylist()
+        rows = pq.read_table(path / LABELS_FILE, memory_map=True).to_pylist()
+        self.case_rows: list[dict[str, Any]] = [dict.fromkeys(RATING_COLUMNS, "") | row for row in rows]
         self.index = _index(document, self.clip_rows, self.case_rows)
         self.clip_table = {row["clip"]: _clip_frames(row, self.index.size) for row in self.clip_rows}
         self._case_table = {row["case"]: row for row in self.case_rows}
@@ -112,7 +116,7 @@ class Dataset:
         stacked = np.stack(masks).astype(bool) if masks else np.zeros((0, *shape), bool)
         spacing = tuple(row["spacing_mm"]) if row["spacing_mm"] else None
         fields = (image.reshape(shape), stacked, _unpack(known, shape), _unpack(sector, shape), spacing)
-        return Case(case, row["patient"], *fields)
+        return Case(case, row["patient"], *fields, row["rater"])
 
 
 class _FrameFiles:
@@ -203,7 +207,8 @@ def _clip_entry(row: dict[str, Any]) -> ClipEntry:
 
 
 def _case_entry(row: dict[str, Any]) -> CaseEntry:
-    fields = {key: row[key] for key in ("case", "patient", "group", "content", "excluded", "split")}
+    names = ("case", "patient", "group", "content", "excluded", "split", "rater", "image", "quality")
+    fields = {name: row[name] for name in names}
     return CaseEntry(**fields, classes=frozenset(row["classes"]))
 
 

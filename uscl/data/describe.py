@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from uscl.data.dataset import Dataset
-from uscl.data.schema import SAME_FRAMES, SAME_RECORDING, UNKNOWN_PATIENT
+from uscl.data.raters import choose_cases, count_ratings
+from uscl.data.schema import SAME_FRAMES, SAME_RECORDING, UNKNOWN_PATIENT, DatasetIndex
 from uscl.data.splits import Part, Split, cases_of, pretraining_clips, split_units, unit_names
 from uscl.data.wording import counted
 from uscl.errors import DataError
+
+_RATINGS = ("raters", "qualities")
 
 
 def describe(dataset: Dataset, *, seed: int, validation_fraction: float, test_fraction: float) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def to_text(facts: Mapping[str, Any]) -> str:
         _rates_line(facts["frame_rates"]),
         _duplicates_line(facts["duplicates"]),
         _cases_line(facts["cases"]),
+        *_rating_lines(facts["cases"]),
     ]
     lines += [_class_line(name, entry) for name, entry in facts["classes"].items()]
     lines += [f"contains    {outer}: {', '.join(inner)}" for outer, inner in facts["contains"].items()]
@@ -102,7 +106,8 @@ def _describe_cases(dataset: Dataset) -> dict[str, Any]:
     copies = sum(case.excluded for case in cases)
     given = Counter(case.split for case in cases if case.split)
     sizes = Counter(f"{row['height_px']}x{row['width_px']}" for row in dataset.case_rows)
-    shared = Counter(case.group for case in cases)
+    shared = Counter({case.picture: case.group for case in cases}.values())
+    raters, qualities = count_ratings(cases)
     return {
         "count": len(cases),
         "copies": copies,
@@ -110,6 +115,9 @@ def _describe_cases(dataset: Dataset) -> dict[str, Any]:
         "shared_groups": sum(count > 1 for count in shared.values()),
         "sizes_px": dict(sizes.most_common()),
         "given_splits": dict(given),
+        "pictures": len({case.picture for case in cases}),
+        "raters": raters,
+        "qualities": qualities,
     }
 
 
@@ -128,21 +136,22 @@ def _describe_classes(dataset: Dataset) -> dict[str, Any]:
 
 
 def _describe_split(dataset: Dataset, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Units and cases of each part, or why there is no split."""
-    if not dataset.index.cases:
+    """Units and cases of each part, of the rater whose masks count where none is chosen; or why there is no split."""
+    index = choose_cases(dataset.index)
+    if not index.cases:
         return {"error": "no labelled images"}
     try:
-        split = split_units(dataset.index, **settings)
+        split = split_units(index, **settings)
     except DataError as error:
         return {"error": str(error)}
-    parts = {part: _describe_part(dataset, split, part) for part in ("train", "validation", "test")}
+    parts = {part: _describe_part(index, split, part) for part in ("train", "validation", "test")}
     return {"unit": split.unit} | parts | {"pretraining": _describe_pretraining(dataset, split)}
 
 
-def _describe_part(dataset: Dataset, split: Split, part: Part) -> dict[str, int]:
+def _describe_part(index: DatasetIndex, split: Split, part: Part) -> dict[str, int]:
     units: frozenset[str] = getattr(split, part)
     unknown = sum(unit.startswith(UNKNOWN_PATIENT) for unit in units)
-    return {"units": len(units), "units_unknown": unknown, "cases": len(cases_of(dataset.index, split, part))}
+    return {"units": len(units), "units_unknown": unknown, "cases": len(cases_of(index, split, part))}
 
 
 def _describe_pretraining(dataset: Dataset, split: Split) -> dict[str, int]:
@@ -194,6 +203,13 @@ def _cases_line(cases: Mapping[str, Any]) -> str:
     copies = f", {cases['copies']} of them copies in no split: {cases['distinct']} distinct" if cases["copies"] else ""
     sizes = ", ".join(f"{size} ({count})" for size, count in list(cases["sizes_px"].items())[:4])
     return f"labelled    {cases['count']} images{copies}; {cases['shared_groups']} groups of several; {sizes}"
+
+
+def _rating_lines(cases: Mapping[str, Any]) -> list[str]:
+    """Whose masks there are, where anybody is named, and how good the pictures are, where anybody said."""
+    counts = {kind: ", ".join(f"{name} {count}" for name, count in cases[kind].items()) for kind in _RATINGS}
+    lines = [f"raters      {counts['raters']}; of {counted(cases['pictures'], 'image')}"] if cases["raters"] else []
+    return lines + ([f"quality     {counts['qualities']}"] if cases["qualities"] else [])
 
 
 def _class_line(name: str, entry: Mapping[str, Any]) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 from uscl.data.dataset import Dataset
 from uscl.data.letterbox import Letterbox
 from uscl.data.overlay import COLOURS, encode_png, outline
+from uscl.data.raters import raters_of
+from uscl.data.wording import listed
 from uscl.errors import DataError
 
 TILE_PX = 192
@@ -94,6 +96,8 @@ def _blank() -> np.ndarray:
 def _legend(dataset: Dataset, width: int) -> np.ndarray:
     strip = np.full((24, width, 3), 24, np.uint8)
     text = f"{dataset.name}: {len(dataset.index.cases)} labelled, {len(dataset.index.clips)} clips"
+    raters = raters_of(dataset.index)
+    text += f", raters {listed(raters, shown=4)}" if raters else ""
     _write(strip, text, 6, (255, 255, 255), baseline=16)
     left = 12 + 7 * len(text)
     for name, colour in zip(dataset.classes, COLOURS, strict=False):

@@ -72,9 +72,25 @@ LABEL_SCHEMA = pa.schema(
         ("clip", pa.string()),
         ("frame", pa.int64()),
         ("content", pa.string()),
+        ("rater", pa.string()),
+        ("image", pa.string()),
+        ("quality", pa.string()),
+        ("view", pa.string()),
+        ("origin", pa.string()),
     ]
 )
-"""`clip` and `frame` say where a labelled frame was taken from: empty and -1 where it stands alone."""
+"""`clip` and `frame` say where a labelled frame was taken from: empty and -1 where it stands alone. `image` names the
+picture, the same for all its raters: empty where the case is its only one. Of the columns from `rater` on, a file holds
+those that say something: a dataset that names no rater is byte for byte what it was before there were any."""
+
+RATING_COLUMNS = ("rater", "image", "quality", "view", "origin")
+"""Empty where nothing is known, and in datasets without the column."""
+
+CONSENSUS = "consensus"
+"""The rater of a case that several raters' masks were merged into."""
+
+ORIGINS = ("", "human", "interpolated", "tracked", "model")
+"""Who drew a mask, as far as the source tells."""
 
 PLANE_SCHEMA = pa.schema(
     [
@@ -122,6 +138,17 @@ class CaseEntry:
     """A marked copy of another case: used in no split."""
     split: str = ""
     """Given by the importer: train, validation or test; empty where the split is ours to make."""
+    rater: str = ""
+    """Whose mask it is; empty where the dataset names nobody."""
+    image: str = ""
+    """The picture's name, which the cases of its raters share; empty where this is its only case."""
+    quality: str = ""
+    """Of the picture, as its rater judged it: `Fair`, `Poor`, ...; empty where nobody did."""
+
+    @property
+    def picture(self) -> str:
+        """What the raters of one picture have in common."""
+        return self.image or self.case
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from uscl.data.arrow_files import ArrowFiles
 from uscl.data.schema import (
     CLIP_SCHEMA,
     CLIPS_FILE,
@@ -24,7 +25,9 @@ from uscl.data.schema import (
     LABEL_SCHEMA,
     LABELS_FILE,
     MAX_CLASSES,
+    ORIGINS,
     PLANE_SCHEMA,
+    RATING_COLUMNS,
     SPLIT_PARTS,
     frame_schema,
 )
@@ -33,7 +36,6 @@ from uscl.errors import DataError
 NEAR_DUPLICATE = 0.15
 """Mean absolute difference to the predecessor, levels of 255, below which a frame is a copy (data-formats.md 12)."""
 
-_FILE_BYTES = 1 << 30
 _BATCH_FRAMES = 512
 
 
@@ -69,11 +71,13 @@ class DatasetWriter:
         self._document |= {"agreement": dict(agreement)} if agreement else {}
         self._fingerprint = fingerprint
         self._aside = _new_folder(self.path)
-        self._frames = _ArrowFiles(self._aside, "frames", frame_schema(size))
-        self._planes = _ArrowFiles(self._aside, "labels", PLANE_SCHEMA)
+        self._frames = ArrowFiles(self._aside, "frames", frame_schema(size))
+        self._planes = ArrowFiles(self._aside, "labels", PLANE_SCHEMA)
         self._clips: list[dict[str, Any]] = []
         self._cases: list[dict[str, Any]] = []
         self._ids: set[tuple[str, str]] = set()
+        self._owners: dict[str, tuple[str, str]] = {}
+        self._raters: set[tuple[str, str]] = set()
 
     def add_clip(
         self,
@@ -129,14 +133,21 @@ class DatasetWriter:
         clip: str = "",
         frame: int = -1,
         content: str | None = None,
+        rater: str = "",
+        image_id: str = "",
+        quality: str = "",
+        view: str = "",
+        origin: str = "",
     ) -> None:
         """Store a labelled frame at native size: `image` (H, W) uint8, `masks` (K, H, W) bool in the order of classes.
 
         `known` (H, W) bool: where the annotation counts; `sector` (H, W) bool: the part that is ultrasound;
         both everywhere where not given. `spacing_mm` (row, column); `excluded` with `copy_of` marks a copy.
+        `image_id` is the column `image`: the picture's name, where several raters drew on it.
         """
         self._claim("case", case)
         self._check_case(case, image, masks, split)
+        self._check_rating(case, image_id or case, owner=(patient, group or patient), rater=rater, origin=origin)
         known = np.ones(image.shape, bool) if known is None else np.asarray(known, bool)
         sector = np.ones(image.shape, bool) if sector is None else np.asarray(sector, bool)
         planes = pack_planes(masks, image.shape)
@@ -144,7 +155,8 @@ class DatasetWriter:
         row: dict[str, Any] = {"case": case, "patient": patient, "group": group or patient, "split": split}
         row |= {"excluded": excluded, "copy_of": copy_of, "classes": present, "row": self._planes.rows}
         row |= {"height_px": image.shape[0], "width_px": image.shape[1], "spacing_mm": spacing_mm}
-        row |= {"clip": clip, "frame": frame}
+        row |= {"clip": clip, "frame": frame, "rater": rater, "image": image_id if image_id != case else ""}
+        row |= {"quality": quality, "view": view, "origin": origin}
         row["content"] = content or _digest(image, planes, known, sector, json.dumps(spacing_mm).encode())
         self._cases.append(row)
         packed = (np.packbits(known), np.packbits(sector))
@@ -165,7 +177,7 @@ class DatasetWriter:
         self._frames.close()
         self._planes.close()
         pq.write_table(pa.Table.from_pylist(self._clips, CLIP_SCHEMA), self._aside / CLIPS_FILE)
-        pq.write_table(pa.Table.from_pylist(self._cases, LABEL_SCHEMA), self._aside / LABELS_FILE)
+        pq.write_table(_label_table(self._cases), self._aside / LABELS_FILE)
         files = {path.name: _sync_and_hash(path) for path in sorted(self._aside.iterdir())}
         document = self._document | {"files": files}
         fingerprint = self._fingerprint or _fingerprint(document)
@@ -226,31 +238,15 @@ class DatasetWriter:
         if split not in ("", *SPLIT_PARTS):
             raise DataError(f"case {case}: unknown split {split!r}; expected one of {', '.join(SPLIT_PARTS)}")
 
-
-class _ArrowFiles:
-    """Numbered Arrow IPC files of one schema, cut at about 1 GiB. `rows` counts over all of them."""
-
-    def __init__(self, folder: Path, stem: str, schema: pa.Schema) -> None:
-        self._folder, self._stem, self._schema = folder, stem, schema
-        self._writer: pa.ipc.RecordBatchFileWriter | None = None
-        self._count, self._bytes, self.rows = 0, 0, 0
-
-    def append(self, columns: list[pa.Array]) -> None:
-        """Write one record batch; begins the next file where this one is full."""
-        batch = pa.RecordBatch.from_arrays(columns, schema=self._schema)
-        if self._writer is None or self._bytes + batch.nbytes > _FILE_BYTES:
-            self.close()
-            self._writer = pa.ipc.new_file(self._folder / f"{self._stem}-{self._count:03}.arrow", self._schema)
-            self._count += 1
-        self._writer.write_batch(batch)
-        self._bytes += batch.nbytes
-        self.rows += batch.num_rows
-
-    def close(self) -> None:
-        """Finish the file under way; the next `append` begins another."""
-        if self._writer is not None:
-            self._writer.close()
-        self._writer, self._bytes = None, 0
+    def _check_rating(self, case: str, image: str, *, owner: tuple[str, str], rater: str, origin: str) -> None:
+        """One case per picture and rater, all cases of a picture with one patient and group: no split cuts them."""
+        if self._owners.setdefault(image, owner) != owner:
+            raise DataError(f"case {case}: another case of image {image} has another patient or group")
+        if (image, rater) in self._raters:
+            raise DataError(f"case {case}: image {image} has a case of rater {rater!r} already; one case per rater")
+        self._raters.add((image, rater))
+        if origin not in ORIGINS:
+            raise DataError(f"case {case}: unknown origin {origin!r}; expected one of {', '.join(ORIGINS[1:])}")
 
 
 def pack_planes(masks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -278,6 +274,12 @@ def is_near_duplicate(frame: np.ndarray, previous: np.ndarray) -> bool:
 def median_frame_time(times_ms: np.ndarray | None) -> float:
     """Median of the steps of `times_ms`, ms; NaN where there are none."""
     return float("nan") if times_ms is None or len(times_ms) < 2 else float(np.median(np.diff(times_ms)))
+
+
+def _label_table(cases: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The rows of labels.parquet, without the columns about raters that say nothing."""
+    silent = [name for name in RATING_COLUMNS if not any(case[name] for case in cases)]
+    return pa.Table.from_pylist(list(cases), LABEL_SCHEMA).drop_columns(silent)
 
 
 def _frame_column(frames: np.ndarray) -> pa.Array:

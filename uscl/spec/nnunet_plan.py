@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from uscl.spec.networks import NNUNET_BASE_WIDTH, nnunet_widths
-from uscl.spec.trial import NetworkSpec, NnunetSpec, Section
+from uscl.spec.section import Section
+from uscl.spec.trial import NetworkSpec, NnunetSpec
 
 REFERENCE_FEATURES, REFERENCE_BATCH = 85_000_000, 12
 """nnU-Net's reference for 8 GB: a network of 85e6 feature values per frame trains in batches of 12."""

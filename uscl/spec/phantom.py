@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from uscl.spec.trial import Count, Positive, Section
+from uscl.spec.section import Count, Positive, Section
 
 
 class PhantomSpec(Section):

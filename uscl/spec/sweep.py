@@ -10,8 +10,9 @@ from pydantic import Field
 
 from uscl.errors import SpecError
 from uscl.spec.phantom import PhantomSpec
+from uscl.spec.section import Count, Positive, Section
 from uscl.spec.space import SearchSpec
-from uscl.spec.trial import Count, Positive, Section, TrialSpec
+from uscl.spec.trial import TrialSpec
 
 
 class ResourcesSpec(Section):

@@ -9,23 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0.0)]
-
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown keys are refused."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=False,
-        validate_default=True,  # a default and the same value written out are one value: 5 is 5.0 in a float field
-        use_attribute_docstrings=True,  # `uscl schema` and docs/settings.md
-    )
+from uscl.spec.labels import EvaluateSpec, LabelsSpec, SplitSpec
+from uscl.spec.section import Count, Fraction, Positive, Section
 
 
 class SeedSpec(Section):
@@ -272,33 +259,6 @@ class SpeckleSpec(Section):
     """Fraction of the steps over which the weight rises linearly from 0."""
     permuted: Annotated[bool, Field(json_schema_extra={"neutral": False})] = False
     """Control: target parameters are those of another case of the batch, same class."""
-
-
-class LabelsSpec(Section):
-    """How many labelled cases fine-tuning may see."""
-
-    fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Of the training cases; at least one case of each class, or an error."""
-    draw: Annotated[int, Field(ge=0)] = 0
-    """Which nested order of training cases the fraction is taken from."""
-
-
-class SplitSpec(Section):
-    """Train, validation and test by patient (or group), over those with labelled cases."""
-
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Which split."""
-    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """Of the patients; for `finetune.select: best_val` and `val/...`."""
-    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    """Of the patients; scored once, as `test/...`."""
-
-
-class EvaluateSpec(Section):
-    """How a fine-tuned network is scored."""
-
-    tta: Literal["none", "flip"] = "none"
-    """Test-time augmentation: mean over the frame and its mirror image (left-right; depth is never flipped)."""
 
 
 class TrialSpec(Section):

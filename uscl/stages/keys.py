@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from uscl.data.raters import choose_cases
 from uscl.data.schema import DatasetIndex
 from uscl.data.splits import Part, Split, cases_of, labelled_cases, pretraining_clips, split_units
 from uscl.errors import SpecError
@@ -97,15 +98,11 @@ class Chain:
 def chain(spec: TrialSpec, index: DatasetIndex) -> Chain:
     """The stages of a trial on a dataset, with their keys.
 
-    DataError where the split or the label fraction is impossible; SpecError where a setting names a class that
-    the dataset lacks.
+    DataError where the split or the label fraction is impossible; SpecError where a setting names a class, rater or
+    quality that the dataset lacks.
     """
-    split = split_units(
-        index,
-        seed=spec.split.seed,
-        validation_fraction=spec.split.validation_fraction,
-        test_fraction=spec.split.test_fraction,
-    )
+    index = choose_cases(index, rater=spec.labels.rater, quality=spec.labels.quality)
+    split = split_units(index, **spec.split.model_dump())
     stages = _pretraining(spec, index, split)
     parent = stages[-1].ref if stages else None
     labelled = _labelled(spec, index, split)
@@ -170,12 +167,8 @@ def _stage(name: str, inputs: StageInputs, data: DataSlice, parent: StageRef | N
     kind = name.split("/")[0]
     # in sorted order, because a stage may draw by position and equal selections are one key
     data = DataSlice(*(tuple(sorted(ids)) for ids in (data.clips, data.cases, data.validation)))
-    key = stage_key(
-        kind,
-        inputs,
-        data=data_hash(data, index, with_patients=kind == "evaluate"),
-        parent=parent.key if parent else None,
-    )
+    hashed = data_hash(data, index, with_patients=kind == "evaluate")
+    key = stage_key(kind, inputs, data=hashed, parent=parent.key if parent else None)
     return Stage(name=name, kind=kind, key=key, inputs=inputs, data=data, parent=parent)
 
 

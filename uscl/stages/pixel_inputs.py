@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from uscl.data.schema import DatasetIndex
-from uscl.spec.trial import ContrastSpec, NetworkSpec, Section, TrialSpec
+from uscl.spec.section import Section
+from uscl.spec.trial import ContrastSpec, NetworkSpec, TrialSpec
 from uscl.stages.inputs import ContrastInputs, PixelInputs
 
 _Settings = TypeVar("_Settings", bound=Section)

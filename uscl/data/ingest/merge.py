@@ -12,7 +12,7 @@ import numpy as np
 from uscl.data.dataset import Dataset, open_dataset
 from uscl.data.ingest.clips import ImportSummary, Progress
 from uscl.data.ingest.grouping import join_groups
-from uscl.data.schema import CaseEntry, ClipEntry, DatasetIndex
+from uscl.data.schema import RATING_COLUMNS, CaseEntry, ClipEntry, DatasetIndex
 from uscl.data.splits import check_given_splits
 from uscl.data.wording import counted, listed
 from uscl.data.writer import DatasetWriter
@@ -147,6 +147,7 @@ def _copy_cases(writer: DatasetWriter, part: Dataset, *, groups: Mapping[str, st
         progress(f"labels of {part.name}", number, len(part.case_rows))
         case = part.case(row["case"])
         kept = {key: row[key] for key in ("excluded", "copy_of", "split", "clip", "frame", "content")}
+        kept |= {"image_id" if key == "image" else key: row[key] for key in RATING_COLUMNS}
         writer.add_case(
             case.image,
             case.masks,
