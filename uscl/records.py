@@ -157,6 +157,8 @@ class DatasetFacts:
     """What stands for a patient in statistics: where some patients are unknown the group, or else the case."""
     units: Mapping[str, str] = field(default_factory=dict)
     """Case -> its unit; empty where every patient is known, and is the unit."""
+    raters: tuple[str, ...] = ()
+    """Who drew masks, in the order in which `labels.rater` falls back on them; empty where the dataset names nobody."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is its inverse."""
@@ -164,8 +166,8 @@ class DatasetFacts:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> DatasetFacts:
-        """Read what `to_json` wrote."""
-        return cls(**document)
+        """Read what `to_json` wrote, or an older release, which knew no raters."""
+        return cls(**{**document, "raters": tuple(document.get("raters", ()))})
 
 
 NO_FACTS = DatasetFacts()

@@ -60,3 +60,12 @@ def test_an_agreement_that_is_no_numbers_is_damage(tmp_path, agreement):
     (path / "dataset.json").write_text(json.dumps(document | {"agreement": agreement}))
     with pytest.raises(DataError, match="agreement: expected numbers by measurement"):
         open_dataset(path)
+
+
+def test_raters_are_a_fact_and_come_back_from_json():
+    cases = [CaseEntry(f"c{n}", "p", "p", frozenset("a"), str(n), rater=who, image="i") for n, who in enumerate("ba")]
+    facts = dataset_facts(DatasetIndex("set", "f", ("a",), cases=tuple(cases)))
+    assert facts.raters == ("a", "b")
+    assert DatasetFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+    older = {"name": "x", "agreement": {}, "unit": "patient", "units": {}}
+    assert DatasetFacts.from_json(older) == DatasetFacts("x")

@@ -229,3 +229,18 @@ def test_validation_does_not_choose_the_step_of_nnunets_recipe(store, cells):
     assert "they also choose" not in to_text(build_report(store, package, REPORT, PHANTOM).sheets())
     mixed = to_text(build_report(store, [*cells[:2], *package[2:]], REPORT, PHANTOM).sheets())
     assert "(they also choose the step: finetune.select: best_val, not under nnU-Net's recipe)" in mixed
+
+
+@pytest.mark.parametrize(
+    ("raters", "settings", "notes"),
+    [
+        ((), {}, []),
+        (("ann",), {}, []),
+        (("ann", "bob"), {}, ["masks of ann (labels.rater); the dataset has ann, bob"]),
+        (("ann", "bob"), {"labels.rater": "bob"}, ["masks of bob (labels.rater); the dataset has ann, bob"]),
+    ],
+)
+def test_of_several_raters_the_page_says_whose_masks_count(store, cells, raters, settings, notes):
+    chosen = [replace(cell, settings={**cell.settings, **settings}) for cell in cells]
+    report = build_report(store, chosen, REPORT, DatasetFacts("kidney", raters=raters))
+    assert [note for note in report.table.notes if "labels.rater" in note] == notes

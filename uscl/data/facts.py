@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from uscl.data.raters import raters_of
 from uscl.data.schema import UNKNOWN_PATIENT, DatasetIndex
 from uscl.data.splits import unit_names
 from uscl.records import DatasetFacts
@@ -15,9 +16,10 @@ def dataset_facts(index: DatasetIndex) -> DatasetFacts:
     """
     used = [case for case in index.cases if not case.excluded]
     nameless = [case for case in used if case.patient.startswith(UNKNOWN_PATIENT)]
+    raters = raters_of(index)
     if not nameless:
-        return DatasetFacts(index.name, dict(index.agreement))
+        return DatasetFacts(index.name, dict(index.agreement), raters=raters)
     alone = any(case.group == case.patient for case in nameless)
     names = unit_names(index)
     units = {case.case: names[case.patient, case.group] for case in used}
-    return DatasetFacts(index.name, dict(index.agreement), "case" if alone else "group", units)
+    return DatasetFacts(index.name, dict(index.agreement), "case" if alone else "group", units, raters)

@@ -62,6 +62,12 @@ def footnotes(
     return tuple(note for note in notes if note)
 
 
+def rater_notes(cells: Sequence[CellPlan], raters: Sequence[str]) -> list[str]:
+    """Whose masks the figures are about, where the dataset has those of several raters."""
+    chosen = sorted({str(cell.settings.get("labels.rater") or raters[0]) for cell in cells}) if len(raters) > 1 else []
+    return [f"masks of {', '.join(chosen)} (labels.rater); the dataset has {', '.join(raters)}"] if chosen else []
+
+
 def torch_version(provenance: Mapping[str, Any]) -> str:
     """The torch version a stage ran on, without its build tag; empty where it is not recorded."""
     versions = provenance.get("versions")

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from uscl.records import NO_FACTS, CellPlan, DatasetFacts, Outcome
 from uscl.report.collect import CellRecord
-from uscl.report.footnotes import footnotes
+from uscl.report.footnotes import footnotes, rater_notes
 from uscl.spec.rows import SEEDS, RowKey, row_key, row_names, shown
 from uscl.spec.sweep import ReportSpec
 
@@ -93,7 +93,8 @@ def build_table(
     groups = group_cells(cells, rows, report.columns)
     blocks = tuple(_block(value, groups, columns, records, facts) for value in report.values)
     notes = footnotes(cells, records, report.values, mixed=_mixed_axes(groups), column=report.columns)
-    return Table(rows, report.columns, columns, blocks, (*_single_run_note(blocks), *notes))
+    notes = (*_single_run_note(blocks), *notes, *rater_notes(cells, facts.raters))
+    return Table(rows, report.columns, columns, blocks, notes)
 
 
 def arrow(value: str) -> str:
