@@ -6,14 +6,27 @@ from clip_files import speckle, write_pair
 from PIL import Image
 
 from uscl.data.dataset import open_dataset
+from uscl.data.ingest.drawn import read_picture
 from uscl.data.ingest.grouping import join_groups
-from uscl.data.ingest.labels import find_pairs, import_labels
-from uscl.data.ingest.masks import ClassMap, parse_class_map, read_class_map, read_grey, read_labelled_image
+from uscl.data.ingest.labels import import_labels
+from uscl.data.ingest.mask_layout import Picture, find_pictures
+from uscl.data.ingest.mask_values import MaskFile, MaskRules
+from uscl.data.ingest.masks import ClassMap, parse_class_map, read_class_map, read_grey
 from uscl.data.ingest.table import find_table
 from uscl.data.splits import cases_of, split_units
 from uscl.errors import DataError
 
 TWO = ClassMap({1: "nerve", 2: "vessel"})
+
+
+ABSENT = MaskRules(empty="absent")
+
+
+def read_pair(folder, class_map, rules=ABSENT):
+    """The one drawing of image and mask `a`."""
+    files = {"": (MaskFile(folder / "masks" / "a.png"),)}
+    (frame,) = read_picture(Picture(folder / "images" / "a.png", "a", "a", files), class_map, rules).frames
+    return frame.drawings[0]
 
 
 def blobs(rng, shape=(40, 50)):
@@ -49,7 +62,7 @@ def test_inner_classes_fill_the_outer_one(tmp_path):
     values = np.array([[0, 1, 2], [3, 3, 255]], np.uint8)
     write_pair(tmp_path, "a", np.zeros((2, 3), np.uint8), values)
     chosen = parse_class_map("1=capsule,2=cortex,3=medulla", ["capsule=cortex,medulla"], 255)
-    read = read_labelled_image(tmp_path / "images" / "a.png", tmp_path / "masks" / "a.png", chosen)
+    read = read_pair(tmp_path, chosen)
     capsule, cortex, medulla = read.masks
     assert np.array_equal(capsule, (values > 0) & (values < 255))
     assert np.array_equal(cortex, values == 2) and np.array_equal(medulla, values == 3)
@@ -60,13 +73,13 @@ def test_an_outer_class_needs_no_value_of_its_own(tmp_path):
     chosen = parse_class_map("2=cortex,3=medulla", ["capsule=kidney", "kidney=cortex,medulla"])
     assert chosen.classes == ("cortex", "medulla", "capsule", "kidney")
     write_pair(tmp_path, "a", np.zeros((1, 3), np.uint8), np.array([[0, 2, 3]], np.uint8))
-    read = read_labelled_image(tmp_path / "images" / "a.png", tmp_path / "masks" / "a.png", chosen)
+    read = read_pair(tmp_path, chosen)
     assert read.masks[2].tolist() == read.masks[3].tolist() == [[False, True, True]]
 
 
 def test_zero_and_255_masks(tmp_path):
     write_pair(tmp_path, "a", np.zeros((2, 2), np.uint8), np.array([[0, 255], [0, 0]], np.uint8))
-    read = read_labelled_image(tmp_path / "images" / "a.png", tmp_path / "masks" / "a.png", parse_class_map("255=x"))
+    read = read_pair(tmp_path, parse_class_map("255=x"))
     assert read.masks.sum() == 1
 
 
@@ -86,13 +99,16 @@ def test_sizes_that_differ_are_told_with_both_sizes(tmp_path, rng):
     image, mask = tmp_path / "images" / "a.png", tmp_path / "masks" / "a.png"
     with pytest.raises(DataError) as caught:
         import_labels(tmp_path, tmp_path / "out", class_map=TWO, size=32)
-    assert str(caught.value) == f"{image} is 50 x 40 px (width x height), but its mask {mask} is 25 x 20 px"
+    assert str(caught.value) == (
+        f"{image} is 50 x 40 px (width x height), but its mask {mask} is 25 x 20 px; "
+        "--mask-size resize-nearest scales masks to their images"
+    )
 
 
 def test_unnamed_values_are_told_and_nothing_is_written(folder, tmp_path):
     with pytest.raises(DataError) as caught:
         import_labels(folder, tmp_path / "out", class_map=ClassMap({1: "nerve"}), size=32)
-    first = f"{folder / 'masks' / '0.png'}: holds value 2, which --classes does not name; "
+    first = f"{folder / 'masks' / '0.png'}: holds value 2 (96 px), which --classes does not name; "
     assert str(caught.value).startswith(first) and str(caught.value).endswith("and 3 more")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
@@ -101,10 +117,9 @@ def test_partners_are_needed_by_name(folder):
     (folder / "masks" / "1.png").unlink()
     (folder / "images" / "3.png").unlink()
     with pytest.raises(DataError) as caught:
-        find_pairs(folder)
+        find_pictures(folder)
     assert str(caught.value) == (
-        f"{folder / 'images' / '1.png'} has no mask; {folder / 'masks' / '3.png'} has no image; "
-        "each image needs the mask of the same name"
+        f"{folder / 'masks' / '3.png'} has no image; each mask needs the image of the same name"
     )
 
 
@@ -118,7 +133,7 @@ def test_a_colour_mask_and_a_broken_image_are_told(tmp_path, rng):
 
 def test_no_images_folder_is_told(tmp_path):
     with pytest.raises(DataError, match="holds no folder `images`"):
-        find_pairs(tmp_path)
+        find_pictures(tmp_path)
 
 
 def test_sixteen_bit_images_are_scaled(tmp_path):

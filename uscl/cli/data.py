@@ -13,6 +13,8 @@ from typing import Any
 import click
 import yaml
 
+from uscl.cli.data_labels import classes_of, layout_of, mask_options, nnunet_command, rules_of
+
 _EVERY_S = 10.0
 """Between two progress lines where there is no terminal."""
 
@@ -122,14 +124,12 @@ def clips_command(
 @click.option("--ignore", type=int, help="Mask value of pixels that nobody annotated.")
 @click.option("--split-column", metavar="NAME", help="Column with train, validation or test: use that split as it is.")
 @click.option("--size", type=click.IntRange(min=16), default=192, show_default=True, help="For clips merged in later.")
+@mask_options
 @_import_options
 def labels_command(
     folder: Path,
     out: Path,
     *,
-    classes: str | None,
-    contains: Sequence[str],
-    ignore: int | None,
     split_column: str | None,
     size: int,
     csv_path: Path | None,
@@ -138,24 +138,29 @@ def labels_command(
     group_column: str | None,
     name: str,
     licence: str,
+    **given: Any,
 ) -> None:
     """Import pairs from images/ and masks/ below DIR as labelled images at their native size.
 
     Equal names pair up, also in folders further down (test/images, test/masks). A picture that occurs twice is kept
-    once; its copies are marked and used in no split. Near views and groups of the CSV stay in one split.
+    once; its copies are marked and used in no split. Near views and groups of the CSV stay in one split. A mask
+    without any class, or an image without a mask, is refused until --empty or --missing says what it means.
     """
-    from uscl.data.ingest.labels import find_pairs, import_labels
-    from uscl.data.ingest.masks import parse_class_map, read_class_map
+    from uscl.data.ingest.labels import import_labels
+    from uscl.data.ingest.mask_layout import find_pictures
     from uscl.data.ingest.table import find_table
 
-    find_pairs(folder)
-    given = classes is not None or contains or ignore is not None
-    class_map = parse_class_map(classes or "", contains, ignore) if given else read_class_map(folder / "classes.yaml")
+    layout, rules = layout_of(given), rules_of(given)
+    find_pictures(folder, layout)
+    class_map = classes_of(folder, given)
     columns = {"file_column": file_column, "patient_column": patient_column, "group_column": group_column}
     table = find_table(folder, given=csv_path, split_column=split_column, **columns)
     options = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
-    summary = import_labels(folder, out, progress=_progress(), **options)
+    summary = import_labels(folder, out, layout=layout, rules=rules, progress=_progress(), **options)
     _say_made(out, summary.remarks)
+
+
+import_group.add_command(nnunet_command)
 
 
 @data.command()

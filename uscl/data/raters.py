@@ -54,7 +54,7 @@ def majority(masks_RKHW: Sequence[np.ndarray]) -> np.ndarray:
     Class by class, so nested classes stay nested: a majority for the inner one is one for the outer one too.
     """
     votes = np.sum(np.stack(masks_RKHW).astype(np.uint8), axis=0, dtype=np.int64)
-    return 2 * votes > len(masks_RKHW)
+    return np.asarray(2 * votes > len(masks_RKHW))
 
 
 def _in_order(raters: Iterable[str]) -> tuple[str, ...]:

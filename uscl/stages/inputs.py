@@ -12,16 +12,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from uscl.spec.regions import Containment
-from uscl.spec.trial import (
-    DecoderSpec,
-    EncoderSpec,
-    ImageSpec,
-    NetworkSpec,
-    NnunetSpec,
-    PixelSpec,
-    Section,
-    SpeckleSpec,
-)
+from uscl.spec.section import Section
+from uscl.spec.trial import DecoderSpec, EncoderSpec, ImageSpec, NetworkSpec, NnunetSpec, PixelSpec, SpeckleSpec
 
 
 class ContrastInputs(Section):

@@ -1,22 +1,25 @@
-"""A folder of images and masks -> a dataset of labelled cases, with copies of one picture marked."""
+"""Images and masks -> a dataset of labelled cases, with raters kept apart and copies of one picture marked."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
-from uscl.data.ingest.clips import ImportSummary, Progress, file_id
+from uscl.data.ingest.clips import ImportSummary, Progress
 from uscl.data.ingest.copies import Likeness, Thumbnail, copies_to_exclude, find_likenesses, make_thumbnail
+from uscl.data.ingest.drawn import Drawing, DrawnFrame, DrawnPicture, read_grey_frames, read_picture
 from uscl.data.ingest.frames import find_sector
 from uscl.data.ingest.grouping import join_groups
-from uscl.data.ingest.masks import IMAGE_SUFFIXES, ClassMap, LabelledImage, read_grey, read_labelled_image
+from uscl.data.ingest.mask_layout import SIDE_BY_SIDE, MaskLayout, Picture, find_pictures, listed_problems, lonely
+from uscl.data.ingest.mask_values import JPEG_THRESHOLD, NOTHING_DECIDED, MaskRules
+from uscl.data.ingest.masks import ClassMap
 from uscl.data.ingest.table import FileRow, FileTable, licence_text, match_rows, source_list
 from uscl.data.schema import UNKNOWN_PATIENT, CaseEntry, DatasetIndex
 from uscl.data.splits import check_given_splits
-from uscl.data.wording import counted
+from uscl.data.wording import counted, listed
 from uscl.data.writer import DatasetWriter, refuse_existing
 from uscl.errors import DataError
 
@@ -24,19 +27,21 @@ MAX_BLACK_STILL = 2
 """Grey level up to which a pixel of a still counts as black."""
 
 _SHOWN = 3
-"""Problems that a message spells out."""
-
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An image and its mask; `name` is the image's path below the folder, `case` a plain word for it."""
+class _Survey:
+    """What the first reading of a picture found."""
 
-    image: Path
-    mask: Path
-    name: str
-    case: str
+    thumbnail: Thumbnail | None
+    """Of its first frame with a mask; None where every mask is skipped."""
+    num_frames: int
+    """Frames with a mask."""
+    raters: tuple[str, ...]
+    """Whoever drew on it."""
+    empty: int
+    between: int
+    resized: int
 
 
 def import_labels(
@@ -48,156 +53,271 @@ def import_labels(
     table: FileTable | None = None,
     name: str = "",
     licence: str = "",
+    layout: MaskLayout = SIDE_BY_SIDE,
+    rules: MaskRules = NOTHING_DECIDED,
     progress: Progress = lambda what, done, total: None,
 ) -> ImportSummary:
-    """Import every pair of `images/` and `masks/` below `folder` into a dataset at `out`.
+    """Import the images below `folder` with their masks into a dataset at `out`; see `import_pictures`."""
+    refuse_existing(out)
+    options = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
+    return import_pictures(find_pictures(folder, layout), folder, out, rules=rules, progress=progress, **options)
+
+
+def import_pictures(
+    pictures: Sequence[Picture],
+    folder: Path,
+    out: Path,
+    *,
+    class_map: ClassMap,
+    size: int,
+    table: FileTable | None = None,
+    name: str = "",
+    licence: str = "",
+    rules: MaskRules = NOTHING_DECIDED,
+    progress: Progress = lambda what, done, total: None,
+) -> ImportSummary:
+    """Import images or volumes with their masks: one case per image (or frame) and rater.
 
     Images stay at native size; `size` is the side of the clip frames this dataset is meant to join. Every file is
     read and checked before anything is written. Of images that occur twice, one is kept and the others are marked
     as its copies, used in no split; copies and near views share a group, joined to the groups of `table`.
-    DataError, naming the files, where a pair is incomplete, unreadable, of two sizes, or has an unnamed mask value.
+    DataError, naming the files, where one is unreadable, sizes differ, a mask value has no name, or masks are empty
+    or missing and nobody decided what that means.
     """
     refuse_existing(out)  # before minutes of reading
-    pairs = find_pairs(folder)
-    matched = match_rows(table, [pair.name for pair in pairs], folder)
-    rows = matched.rows
-    thumbnails = _survey(pairs, class_map, progress)
-    likenesses = find_likenesses(thumbnails, lambda position: read_grey(pairs[position].image)[0])
-    kept_for = copies_to_exclude(thumbnails, likenesses)
-    alike = [(found.first, found.second) for found in likenesses]
-    groups = join_groups([pair.case for pair in pairs], [row.group for row in rows], alike)
-    parts = _given_parts(name or out.name, pairs, rows, groups=groups, copies=kept_for)
-    sources, present = source_list(rows), set[str]()
+    listed_pictures, remarks = _with_masks(pictures, rules)
+    surveys = _survey(listed_pictures, class_map, rules, progress)
+    kept = [number for number, survey in enumerate(surveys) if survey.thumbnail is not None]
+    if not kept:
+        raise DataError(f"{folder}: no image has a mask with a class in it; nothing is left to import")
+    chosen, found = [listed_pictures[number] for number in kept], [surveys[number] for number in kept]
+    matched = match_rows(table, [picture.name for picture in chosen], folder)
+    plan = _plan(name or out.name, chosen, found, matched.rows)
+    sources = source_list(matched.rows)
     document = {"licence": licence or licence_text(sources), "sources": sources, "contains": class_map.contains}
     with DatasetWriter(out, name=name or out.name, classes=class_map.classes, size=size, **document) as writer:
-        for number, (pair, row) in enumerate(zip(pairs, rows, strict=True)):
-            progress("writing", number, len(pairs))
-            read = read_labelled_image(pair.image, pair.mask, class_map)
-            copy_of = pairs[kept_for[number]].case if number in kept_for else ""
-            patient = _patient(row, pair)
-            _add(writer, pair, read, patient=patient, group=groups[number], copy_of=copy_of, split=parts[number])
-            present |= {name for name, mask in zip(class_map.classes, read.masks, strict=True) if mask.any()}
-        progress("writing", len(pairs), len(pairs))
-    remarks = (*matched.remarks, *_remarks(pairs, rows, kept_for, likenesses), *_class_remarks(class_map, present))
-    return ImportSummary(cases=len(pairs), remarks=remarks)
+        num_cases, present = _write(writer, plan, class_map, rules, progress)
+    remarks += (*matched.remarks, *_remarks(plan), *_mask_remarks(surveys, chosen, rules))
+    return ImportSummary(cases=num_cases, remarks=(*remarks, *_class_remarks(class_map, present)))
 
 
-def find_pairs(folder: Path) -> list[Pair]:
-    """Pairs of equal stem in every `images/` folder at or below `folder` and the `masks/` beside it, sorted.
+@dataclass(frozen=True)
+class _Plan:
+    """What is known of every picture before anything is written; all in one order."""
 
-    By name, never by position: a missing file would shift every later pair. DataError where one lacks its partner.
-    """
-    homes = [path for path in (folder / "images", *sorted(folder.rglob("images"))) if path.is_dir()]
-    if not homes:
-        raise DataError(f"{folder}: holds no folder `images` (with `masks` beside it)")
-    pairs: list[Pair] = []
-    lonely: list[str] = []
-    for home in dict.fromkeys(homes):
-        images, masks = _by_stem(home), _by_stem(home.with_name("masks"))
-        lonely += [f"{images[stem]} has no mask" for stem in sorted(set(images) - set(masks))]
-        lonely += [f"{masks[stem]} has no image" for stem in sorted(set(masks) - set(images))]
-        place = home.parent.relative_to(folder)
-        for stem in sorted(set(images) & set(masks)):
-            name = images[stem].relative_to(folder).as_posix()
-            pairs.append(Pair(images[stem], masks[stem], name, file_id(place / images[stem].name)))
-    if lonely:
-        raise DataError(_listed(lonely) + "; each image needs the mask of the same name")
-    if not pairs:
-        raise DataError(f"{folder}: its folder `images` is empty")
-    return pairs
+    pictures: Sequence[Picture]
+    surveys: Sequence[_Survey]
+    rows: Sequence[FileRow]
+    groups: Sequence[str]
+    parts: Sequence[str]
+    copies: Mapping[int, int]
+    """A copy's place -> the place of the picture that stays."""
+    likenesses: Sequence[Likeness]
+
+    @property
+    def raters(self) -> tuple[str, ...]:
+        """Whoever drew on any picture, the consensus too."""
+        return tuple(sorted({rater for survey in self.surveys for rater in survey.raters}))
 
 
-def _survey(pairs: Sequence[Pair], class_map: ClassMap, progress: Progress) -> list[Thumbnail]:
-    """Read and check every pair; DataError with the first problems of all."""
-    thumbnails: list[Thumbnail] = []
+def _with_masks(pictures: Sequence[Picture], rules: MaskRules) -> tuple[list[Picture], tuple[str, ...]]:
+    """The pictures to read, and what to say of those without a mask. DataError where nobody decided about these."""
+    bare = [picture for picture in pictures if not picture.masks]
+    if not bare:
+        return list(pictures), ()
+    if not rules.missing:
+        raise DataError(lonely([picture.image for picture in bare]))
+    count = counted(len(bare), "image has no mask", "images have no mask")
+    example = listed([picture.name for picture in bare], shown=1)
+    if rules.missing == "skip":
+        masked = [picture for picture in pictures if picture.masks]
+        return masked, (f"{count} ({example}): left out, as --missing skip says",)
+    if any(rater for picture in pictures for rater in picture.masks):
+        raise DataError(f"{count} ({example}): --missing absent cannot say by which rater; take --missing skip")
+    return list(pictures), (f"{count} ({example}): taken as showing none of the classes, as --missing absent says",)
+
+
+def _survey(pictures: Sequence[Picture], class_map: ClassMap, rules: MaskRules, progress: Progress) -> list[_Survey]:
+    """Read and check every picture; DataError with the first problems of all, or with all empty masks."""
+    surveys: list[_Survey] = []
     problems: list[str] = []
-    for number, pair in enumerate(pairs):
-        progress("checking", number, len(pairs))
-        read = _caught(lambda pair=pair: read_labelled_image(pair.image, pair.mask, class_map), problems)
-        if read is not None:
-            exact = hashlib.sha256(repr(read.grey.shape).encode() + read.grey.tobytes()).hexdigest()
-            thumbnails.append(make_thumbnail(read.grey, read.masks, exact=exact, channels=read.channels))
-    progress("checking", len(pairs), len(pairs))
+    for number, picture in enumerate(pictures):
+        progress("checking", number, len(pictures))
+        try:
+            surveys.append(_surveyed(read_picture(picture, class_map, rules)))
+        except DataError as error:
+            problems.append(str(error))
+    progress("checking", len(pictures), len(pictures))
     if problems:
-        raise DataError(_listed(problems))
-    return thumbnails
+        raise DataError(listed_problems(problems))
+    empty = [picture.name for picture, survey in zip(pictures, surveys, strict=True) if survey.empty]
+    if empty and not rules.empty:
+        count = counted(sum(survey.empty for survey in surveys), "mask holds", "masks hold")
+        raise DataError(
+            f"{count} no pixel of any class ({listed(empty, shown=_SHOWN)}): is nothing there, or did nobody annotate? "
+            "--empty absent keeps them as images without the classes, --empty skip leaves them out"
+        )
+    return surveys
 
 
-def _caught(read: Callable[[], _Value], problems: list[str]) -> _Value | None:
-    try:
-        return read()
-    except DataError as error:
-        problems.append(str(error))
-        return None
+def _surveyed(read: DrawnPicture) -> _Survey:
+    thumbnail = None
+    if read.frames:
+        exact = hashlib.sha256(repr((len(read.frames), read.frames[0].grey.shape)).encode())
+        for frame in read.frames:
+            exact.update(frame.grey.tobytes())
+        first = read.frames[0]
+        thumbnail = make_thumbnail(first.grey, first.drawings[0].masks, exact=exact.hexdigest(), channels=read.channels)
+    raters = tuple(sorted({drawing.rater for frame in read.frames for drawing in frame.drawings}))
+    return _Survey(thumbnail, len(read.frames), raters, read.empty, read.between, read.resized)
 
 
-def _patient(row: FileRow, pair: Pair) -> str:
-    return row.patient or f"{UNKNOWN_PATIENT}{pair.case}"
+def _plan(name: str, pictures: Sequence[Picture], surveys: Sequence[_Survey], rows: Sequence[FileRow]) -> _Plan:
+    """Copies, groups and parts of all pictures. DataError where a patient or group is given to two parts."""
+    thumbnails = [survey.thumbnail for survey in surveys if survey.thumbnail is not None]
+    found = find_likenesses(thumbnails, lambda place: read_grey_frames(pictures[place].image)[0][0])
+    likenesses = [_of_whole(likeness, surveys) for likeness in found]
+    copies = copies_to_exclude(thumbnails, likenesses)
+    alike = [(found.first, found.second) for found in likenesses]
+    groups = join_groups([picture.case for picture in pictures], [row.group for row in rows], alike)
+    parts = _given_parts(name, pictures, rows, groups=groups, copies=copies)
+    return _Plan(pictures, surveys, rows, groups, parts, copies, likenesses)
+
+
+def _of_whole(found: Likeness, surveys: Sequence[_Survey]) -> Likeness:
+    """Volumes are compared by one frame: only where all their pixels are equal is one a copy of the other."""
+    pair = surveys[found.first], surveys[found.second]
+    several = any(survey.num_frames > 1 for survey in pair)
+    one, other = (survey.thumbnail.exact if survey.thumbnail else "" for survey in pair)
+    return replace(found, copy=False) if several and one != other else found
+
+
+def _write(
+    writer: DatasetWriter, plan: _Plan, class_map: ClassMap, rules: MaskRules, progress: Progress
+) -> tuple[int, set[str]]:
+    """Read everything again and store it. Returns the number of cases, and the classes that occur."""
+    num_cases, present = 0, set[str]()
+    for place, picture in enumerate(plan.pictures):
+        progress("writing", place, len(plan.pictures))
+        read = read_picture(picture, class_map, rules)
+        for frame in read.frames:
+            for drawing in frame.drawings:
+                _add(writer, plan, place, read, frame, drawing)
+                num_cases += 1
+                present |= {name for name, mask in zip(class_map.classes, drawing.masks, strict=True) if mask.any()}
+    progress("writing", len(plan.pictures), len(plan.pictures))
+    return num_cases, present
+
+
+def _add(
+    writer: DatasetWriter, plan: _Plan, place: int, read: DrawnPicture, frame: DrawnFrame, drawing: Drawing
+) -> None:
+    picture, row = plan.pictures[place], plan.rows[place]
+    image = _image_id(picture, frame.frame)
+    kept = plan.pictures[plan.copies[place]] if place in plan.copies else None
+    copy_of = _case_name(_image_id(kept, frame.frame), drawing.rater, plan) if kept else ""
+    writer.add_case(
+        frame.grey,
+        drawing.masks,
+        case=_case_name(image, drawing.rater, plan),
+        patient=_patient(row, picture),
+        group=plan.groups[place],
+        known=drawing.known,
+        sector=find_sector(frame.grey, max_black=MAX_BLACK_STILL) | drawing.masks.any(axis=0),
+        spacing_mm=read.spacing_mm,
+        excluded=bool(copy_of),
+        copy_of=copy_of,
+        split=plan.parts[place],
+        clip=picture.case if frame.frame >= 0 else "",
+        frame=frame.frame,
+        rater=drawing.rater,
+        image_id=image,
+        quality=row.quality,
+        view=row.view,
+    )
+
+
+def _image_id(picture: Picture, frame: int) -> str:
+    return picture.case if frame < 0 else f"{picture.case}-f{frame:04}"
+
+
+def _case_name(image: str, rater: str, plan: _Plan) -> str:
+    return f"{image}@{rater}" if len(plan.raters) > 1 else image
+
+
+def _patient(row: FileRow, picture: Picture) -> str:
+    return row.patient or f"{UNKNOWN_PATIENT}{picture.case}"
 
 
 def _given_parts(
-    name: str, pairs: Sequence[Pair], rows: Sequence[FileRow], *, groups: Sequence[str], copies: Container[int]
+    name: str, pictures: Sequence[Picture], rows: Sequence[FileRow], *, groups: Sequence[str], copies: Container[int]
 ) -> list[str]:
-    """The part that the table gives each pair, or nothing. DataError where a patient or group is in two."""
-    parts = [_split_part(row.split, pair) for row, pair in zip(rows, pairs, strict=True)]
+    """The part that table or layout give each picture, or nothing. DataError where a patient or group is in two."""
+    parts = [_split_part(row.split, picture) or picture.split for row, picture in zip(rows, pictures, strict=True)]
     cases = []
-    for number, (pair, row, group) in enumerate(zip(pairs, rows, groups, strict=True)):
-        owner = _patient(row, pair), group or _patient(row, pair)
-        cases.append(CaseEntry(pair.case, *owner, frozenset(), "", excluded=number in copies, split=parts[number]))
+    for number, (picture, row, group) in enumerate(zip(pictures, rows, groups, strict=True)):
+        owner = _patient(row, picture), group or _patient(row, picture)
+        cases.append(CaseEntry(picture.case, *owner, frozenset(), "", excluded=number in copies, split=parts[number]))
     check_given_splits(DatasetIndex(name, "", (), cases=tuple(cases)))
     return parts
 
 
-def _add(
-    writer: DatasetWriter, pair: Pair, read: LabelledImage, *, patient: str, group: str, copy_of: str, split: str
-) -> None:
-    writer.add_case(
-        read.grey,
-        read.masks,
-        case=pair.case,
-        patient=patient,
-        group=group,
-        known=read.known,
-        sector=find_sector(read.grey, max_black=MAX_BLACK_STILL) | read.masks.any(axis=0),
-        excluded=bool(copy_of),
-        copy_of=copy_of,
-        split=split,
-    )
-
-
-def _split_part(word: str, pair: Pair) -> str:
+def _split_part(word: str, picture: Picture) -> str:
     parts = {"": "", "train": "train", "training": "train", "val": "validation", "valid": "validation"}
     parts |= {"validation": "validation", "test": "test", "testing": "test"}
     if word.lower() not in parts:
-        raise DataError(f"{pair.name}: unknown split {word!r}; expected train, validation or test")
+        raise DataError(f"{picture.name}: unknown split {word!r}; expected train, validation or test")
     return parts[word.lower()]
 
 
-def _remarks(
-    pairs: Sequence[Pair], rows: Sequence[FileRow], kept_for: Mapping[int, int], likenesses: Sequence[Likeness]
-) -> tuple[str, ...]:
-    near = sum(not pair.copy for pair in likenesses)
-    unknown = sum(not row.patient for row in rows)
-    jpeg = sum(pair.mask.suffix.lower() in (".jpg", ".jpeg") for pair in pairs)
+def _remarks(plan: _Plan) -> Iterator[str]:
+    near = sum(not pair.copy for pair in plan.likenesses)
+    unknown = sum(not row.patient for row in plan.rows)
+    total = counted(len(plan.pictures), "image")
+    copies = counted(len(plan.copies), "copy", "copies")
     remarks = {
-        f"{counted(len(kept_for), 'copy', 'copies')} of other images: marked, used in no split": len(kept_for),
+        f"{copies} of other images: marked, used in no split": len(plan.copies),
         f"{counted(near, 'pair')} of near views: kept in one split": near,
-        f"patient unknown for {unknown} of {counted(len(pairs), 'image')}: only groups keep them together": unknown,
-        f"{counted(jpeg, 'JPEG mask')}: cut at 128; save masks as PNG": jpeg,
+        f"patient unknown for {unknown} of {total}: only groups keep them together": unknown,
     }
-    return *(text for text, count in remarks.items() if count), *_disputed(pairs, kept_for, likenesses)
+    yield from (text for text, count in remarks.items() if count)
+    yield from _disputed(plan)
+    drawn = Counter(rater for survey in plan.surveys for rater in survey.raters)
+    if len(plan.raters) > 1:
+        said = ", ".join(f"{rater} {drawn[rater]}" for rater in plan.raters)
+        yield f"raters of {total}: {said}; labels.rater chooses one"
 
 
-def _disputed(pairs: Sequence[Pair], kept_for: Mapping[int, int], likenesses: Sequence[Likeness]) -> Iterator[str]:
+def _mask_remarks(surveys: Sequence[_Survey], pictures: Sequence[Picture], rules: MaskRules) -> Iterator[str]:
+    """What was decided about masks, by the user's rules and by the one that JPEG has without asking."""
+    empty, between = (sum(getattr(survey, what) for survey in surveys) for what in ("empty", "between"))
+    resized = sum(survey.resized for survey in surveys)
+    files = [file.path for picture in pictures for files in picture.masks.values() for file in files]
+    jpeg = sum(path.suffix.lower() in (".jpg", ".jpeg") for path in files)
+    touched = sum(survey.between > 0 for survey in surveys)
+    meaning = {"absent": "kept, as showing none of the classes", "skip": "left out, as not annotated"}
+    if empty:
+        yield f"{counted(empty, 'empty mask')}: {meaning[rules.empty]}"
+    if jpeg and rules.threshold is None:
+        yield f"{counted(jpeg, 'JPEG mask')}: cut at {JPEG_THRESHOLD}; save masks as PNG"
+    if between:
+        how = f"the nearest of the named colours ({rules.colour_tolerance} levels at most)"
+        how = how if rules.colour_tolerance else f"a cut at {rules.threshold or JPEG_THRESHOLD}"
+        yield f"{counted(between, 'pixel')} in between in the masks of {counted(touched, 'image')}: decided by {how}"
+    if resized:
+        yield f"{counted(resized, 'mask')} scaled to their images, nearest pixel"
+
+
+def _disputed(plan: _Plan) -> Iterator[str]:
     """A remark where one picture occurs twice with different masks: which, and whose mask counts."""
-    dice = {frozenset((pair.first, pair.second)): pair.least_dice for pair in likenesses}
-    differing = [(copy, kept) for copy, kept in kept_for.items() if dice.get(frozenset((copy, kept)), 1) < 1]
+    dice = {frozenset((pair.first, pair.second)): pair.least_dice for pair in plan.likenesses}
+    differing = [(copy, kept) for copy, kept in plan.copies.items() if dice.get(frozenset((copy, kept)), 1) < 1]
     if differing:
         copy, kept = differing[0]
         count = counted(len(differing), "copy has another mask", "copies have other masks")
-        least = dice[frozenset((copy, kept))]
-        example = f"{pairs[copy].name} and {pairs[kept].name} (Dice {least:.2f} on the class that differs most)"
-        yield f"{count} than the same picture kept: {example}; the mask of {pairs[kept].name} is kept"
+        least, names = dice[frozenset((copy, kept))], (plan.pictures[copy].name, plan.pictures[kept].name)
+        example = f"{names[0]} and {names[1]} (Dice {least:.2f} on the class that differs most)"
+        yield f"{count} than the same picture kept: {example}; the mask of {names[1]} is kept"
 
 
 def _class_remarks(class_map: ClassMap, present: Set[str]) -> Iterator[str]:
@@ -208,20 +328,3 @@ def _class_remarks(class_map: ClassMap, present: Set[str]) -> Iterator[str]:
             yield f"mask values {' and '.join(values)} are one class: {name}"
         if name not in present:
             yield f"class {name} (mask value {', '.join(values) or 'none'}) occurs in no mask: leave it out, or look"
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
-    found: dict[str, Path] = {}
-    for path in sorted(files):
-        if path.stem in found:
-            raise DataError(f"{path} and {found[path.stem].name} have the same stem; which is meant?")
-        found[path.stem] = path
-    return found
-
-
-def _listed(problems: Sequence[str]) -> str:
-    more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    return "; ".join(problems[:_SHOWN]) + more

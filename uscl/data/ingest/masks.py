@@ -1,25 +1,34 @@
-"""Read one labelled image: grey levels, and class masks by a map from mask values to names."""
+"""What the values and colours of masks mean, and the grey levels of the image beside them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image, ImageOps
 
 from uscl.errors import DataError
+from uscl.spec.regions import all_within
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"))
-JPEG_THRESHOLD = 128
-"""JPEG leaves values between 0 and 255; thresholds of 100 to 150 are in use (data-formats.md 4)."""
+MAX_PIXELS = 100_000_000
+"""Of one image, 10,000 x 10,000: a hundred times a scanner's screen."""
+MAX_SIDE_PX = 32_000
+"""Beyond it OpenCV's functions overflow."""
+_MOST = f"{MAX_PIXELS // 1_000_000} million pixels and {MAX_SIDE_PX:,} px a side"
+
+Colour = tuple[int, int, int]
+"""Red, green, blue, each 0 to 255."""
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """What the values of a mask mean. Value 0 is background unless it is named."""
+    """What the values of a mask mean. Value 0 and black are background unless they are named."""
 
     names: Mapping[int, str]
     """Mask value -> class."""
@@ -27,24 +36,15 @@ class ClassMap:
     """Class -> classes within it: a pixel of an inner class belongs to the outer one too."""
     ignore: int | None = None
     """Value of pixels that nobody annotated."""
+    colours: Mapping[Colour, str] = field(default_factory=dict)
+    """Colour of a mask's pixels -> class, where masks are colour pictures."""
+    ignore_colour: Colour | None = None
+    """Colour of pixels that nobody annotated."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Each class once, outer ones that have no value of their own last."""
-        return tuple(dict.fromkeys([*self.names.values(), *self.contains]))
-
-
-@dataclass(frozen=True)
-class LabelledImage:
-    """An image with its masks, as read."""
-
-    grey: np.ndarray
-    """(H, W) uint8."""
-    channels: int
-    masks: np.ndarray
-    """(K, H, W) bool, in the order of the map's classes."""
-    known: np.ndarray
-    """(H, W) bool."""
+        return tuple(dict.fromkeys([*self.names.values(), *self.colours.values(), *self.contains]))
 
 
 def parse_class_map(classes: str, contains: Sequence[str] = (), ignore: int | None = None) -> ClassMap:
@@ -65,42 +65,47 @@ def parse_class_map(classes: str, contains: Sequence[str] = (), ignore: int | No
             raise DataError(
                 f"--contains: cannot read {part!r}; expected OUTER=INNER,INNER, like capsule=cortex,medulla"
             )
-    return _checked("--classes", ClassMap(names, outer, ignore))
+    return checked_map("--classes", ClassMap(names, outer, ignore))
 
 
 def read_class_map(path: Path) -> ClassMap:
-    """A YAML file with `classes: {1: nerve}`, `contains: {capsule: [cortex]}`, `ignore: 255`; the last two may lack."""
+    """A YAML file with `classes: {1: nerve}` or `colours: {"#ff0000": nerve}`, `contains: {capsule: [cortex]}`,
+    `ignore: 255` (or a colour); the last two may lack. DataError where it is no such file."""
     if not path.is_file():
         raise DataError(f"what do mask values mean? give --classes 1=NAME,2=NAME or a file {path}")
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        names = {int(value): str(name) for value, name in document["classes"].items()}
-        contains = {str(name): [str(word) for word in inner] for name, inner in document.get("contains", {}).items()}
+        strange = sorted(set(map(str, document)) - {"classes", "colours", "contains", "ignore"})
+        if strange:
+            raise ValueError(f"unknown key {strange[0]!r}; known are classes, colours, contains, ignore")
+        names = {_value(value): str(name) for value, name in (document.get("classes") or {}).items()}
+        colours = {parse_colour(colour): str(name) for colour, name in (document.get("colours") or {}).items()}
+        contains = {str(name): _words(inner) for name, inner in (document.get("contains") or {}).items()}
         ignore = document.get("ignore")
-        return _checked(str(path), ClassMap(names, contains, None if ignore is None else int(ignore)))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, ValueError, AttributeError) as error:
+        of_colour = parse_colour(ignore) if isinstance(ignore, str) else None
+        of_value = None if ignore is None or of_colour else _value(ignore)
+        return checked_map(str(path), ClassMap(names, contains, of_value, colours, of_colour))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: expected `classes: {{1: nerve, 2: vessel}}` and the like: {reason}") from error
 
 
-def read_labelled_image(image_path: Path, mask_path: Path, class_map: ClassMap) -> LabelledImage:
-    """Read a pair. DataError, naming the files, where one is unreadable, sizes differ or a mask value has no name."""
-    grey, channels = read_grey(image_path)
-    values = _mask_values(mask_path, class_map)
-    if values.shape != grey.shape:
-        sizes = [f"{shape[1]} x {shape[0]} px" for shape in (grey.shape, values.shape)]
-        raise DataError(f"{image_path} is {sizes[0]} (width x height), but its mask {mask_path} is {sizes[1]}")
-    known_values = {0, *class_map.names} | ({class_map.ignore} if class_map.ignore is not None else set())
-    unnamed = sorted(set(np.unique(values).tolist()) - known_values)
-    if unnamed:
-        listed = ", ".join(map(str, unnamed[:5])) + (", ..." if len(unnamed) > 5 else "")
-        raise DataError(f"{mask_path}: holds value {listed}, which --classes does not name")
-    return LabelledImage(grey, channels, _class_masks(values, class_map), values != _ignored(class_map))
+def parse_colour(text: Any) -> Colour:
+    """`#ff0000` -> (255, 0, 0). ValueError where it is no colour."""
+    if not isinstance(text, str) or not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+        raise ValueError(f"{text!r} is no colour; write it in quotes, like '#ff0000'")
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
+
+
+def colour_text(colour: Sequence[int]) -> str:
+    """(255, 0, 0) -> `#ff0000`."""
+    return "#" + bytes(int(level) for level in colour).hex()
 
 
 def read_grey(path: Path) -> tuple[np.ndarray, int]:
     """(H, W) uint8 and the number of channels of the file; upright, 16-bit grey scaled to 8."""
-    image = _open(path)
+    image = open_image(path)
     channels = len(image.getbands())
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
@@ -110,62 +115,44 @@ def read_grey(path: Path) -> tuple[np.ndarray, int]:
     return np.array(image.convert("L")), channels
 
 
-def _mask_values(path: Path, class_map: ClassMap) -> np.ndarray:
-    """(H, W) mask values. Palettes keep their indices; colour is taken where all channels agree."""
-    image = _open(path)
-    values = np.asarray(image).astype(np.uint8 if image.mode == "1" else np.int64)
-    if values.ndim == 3:
-        colours = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
-        if np.any(colours != colours[..., :1]):
-            raise DataError(f"{path}: is a colour picture, so its values name no classes; save it as palette or grey")
-        values = colours[..., 0]
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        if len(class_map.names) != 1:
-            raise DataError(f"{path}: JPEG does not keep the values of several classes; save masks as PNG")
-        values = np.where(values >= JPEG_THRESHOLD, next(iter(class_map.names)), 0)
-    return values
-
-
-def _class_masks(values: np.ndarray, class_map: ClassMap) -> np.ndarray:
-    masks = {name: np.zeros(values.shape, bool) for name in class_map.classes}
-    for value, name in class_map.names.items():
-        masks[name] |= values == value
-    for name in masks:
-        for inner in _all_within(class_map.contains, name):
-            masks[name] |= masks[inner]
-    return np.stack(list(masks.values()))
-
-
-def _all_within(contains: Mapping[str, Sequence[str]], name: str) -> set[str]:
-    found: set[str] = set()
-    left = list(contains.get(name, ()))
-    while left:
-        inner = left.pop()
-        if inner not in found:
-            found.add(inner)
-            left += contains.get(inner, ())
-    return found
-
-
-def _ignored(class_map: ClassMap) -> int:
-    return -1 if class_map.ignore is None else class_map.ignore
-
-
-def _checked(where: str, class_map: ClassMap) -> ClassMap:
-    if not class_map.names:
+def checked_map(where: str, class_map: ClassMap) -> ClassMap:
+    """The same. DataError where it names no class, or classes cannot lie in each other so."""
+    if not (class_map.names or class_map.colours):
         raise DataError(f"{where}: names no class; expected mask values and names, like 1=nerve,2=vessel")
     for outer, inners in class_map.contains.items():
         for inner in inners:
             if inner not in class_map.classes:
                 raise DataError(f"{where}: {outer!r} contains {inner!r}, which is no class")
-            if outer == inner or outer in _all_within(class_map.contains, inner):
+            if outer == inner or outer in all_within(inner, class_map.contains):
                 raise DataError(f"{where}: {outer!r} and {inner!r} contain each other")
     return class_map
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
+    """The decoded picture, upright. DataError where it cannot be read or is too large to be a scanner's."""
     try:
         with Image.open(path) as image:
+            _check_size(path, image.size)
             return ImageOps.exif_transpose(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # before our own look at the size
+        raise DataError(f"{path}: is far too large; at most {_MOST} are read") from error
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{path}: cannot be read as an image: {error}") from error
+
+
+def _check_size(path: Path, size: tuple[int, int]) -> None:
+    """Before anything is decoded; `size` is width and height."""
+    if size[0] * size[1] > MAX_PIXELS or max(size) > MAX_SIDE_PX:
+        raise DataError(f"{path}: is {size[0]:,} x {size[1]:,} px (width x height); at most {_MOST} are read")
+
+
+def _value(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError(f"{value!r} is no mask value")
+    return int(value)
+
+
+def _words(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise ValueError("expected a list of names")
+    return [str(word) for word in value]

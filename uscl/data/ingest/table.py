@@ -18,6 +18,7 @@ PATIENT_COLUMNS = ("patient", "patient_id")
 GROUP_COLUMNS = ("group", "split_group", "near_duplicate_group")
 LICENCE_COLUMNS = ("licence", "license")
 SOURCE_COLUMNS = ("attribution", "source_url")
+PICTURE_COLUMNS = ("quality", "view")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class FileRow:
     licence: str = ""
     attribution: str = ""
     source_url: str = ""
+    quality: str = ""
+    """Of the picture, as somebody judged it."""
+    view: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def read_table(
         "group": _column(path, header, given=group_column, usual=GROUP_COLUMNS),
         "split": _column(path, header, given=split_column, usual=()),
         "licence": _column(path, header, given=None, usual=LICENCE_COLUMNS),
-    } | {name: name if name in header else None for name in SOURCE_COLUMNS}
+    } | {name: name if name in header else None for name in (*SOURCE_COLUMNS, *PICTURE_COLUMNS)}
     _check_owners(path, header, chosen)
     rows: dict[str, FileRow] = {}
     with path.open(newline="", encoding="utf-8-sig") as stream:
