@@ -40,13 +40,13 @@ def test_decisions_and_thresholds_are_options(tmp_path, rng):
     write_pair(tmp_path / "in", "c", speckle(rng, 20, 20), mask(200))
     (tmp_path / "in" / "masks" / "c.png").unlink()
     words = ("import", "labels", tmp_path / "in", tmp_path / "out", "--classes", "255=nerve", "--threshold", 150)
-    with pytest.raises(DataError, match="--missing skip"):
+    with pytest.raises(DataError, match="--unlisted skip"):
         run(*words)
     with pytest.raises(DataError, match="--mask-size resize-nearest"):
-        run(*words, "--missing", "skip")
+        run(*words, "--unlisted", "skip")
     with pytest.raises(DataError, match="--empty absent keeps"):
-        run(*words, "--missing", "skip", "--mask-size", "resize-nearest")
-    said = run(*words, "--missing", "skip", "--mask-size", "resize-nearest", "--empty", "absent")
+        run(*words, "--unlisted", "skip", "--mask-size", "resize-nearest")
+    said = run(*words, "--unlisted", "skip", "--mask-size", "resize-nearest", "--empty", "absent")
     assert "2 labelled images (nerve)" in said and "1 empty mask: kept" in said
     assert open_dataset(tmp_path / "out").case("a").masks.sum() == 64
 

@@ -271,6 +271,24 @@ def test_a_class_folder_with_soft_masks_asks_for_a_threshold(tmp_path):
     assert planes(path, NERVE, CUT, name="nerve").tolist() == [[[0, 1, 1]]]
 
 
+@pytest.mark.parametrize(("missing", "cases"), [("absent", ["a", "b"]), ("skip-image", ["a"])])
+def test_a_class_without_a_file_on_an_image_is_a_decision(tmp_path, rng, missing, cases):
+    for stem, folders in (("a", ("cyst", "kidney")), ("b", ("kidney",))):
+        save(tmp_path / "in" / "images" / f"{stem}.png", speckle(rng, 20, 20))
+        for name in folders:
+            save(tmp_path / "in" / "masks" / name / f"{stem}.png", square(255))
+    options = {"class_map": parse_class_map("1=cyst,2=kidney"), "layout": MaskLayout(subfolders="class")}
+    with pytest.raises(DataError) as caught:
+        import_all(tmp_path / "in", tmp_path / "out", **options)
+    assert str(caught.value) == (
+        "1 image has masks of some classes only (images/b.png lacks cyst): is the class not there, or did nobody "
+        "annotate it? --missing absent takes it as not there, --missing skip-image leaves such images out"
+    )
+    summary = import_all(tmp_path / "in", tmp_path / "out", rules=MaskRules(missing=missing), **options)
+    assert [case.case for case in open_dataset(tmp_path / "out").index.cases] == cases
+    assert any(f"as --missing {missing} says" in remark for remark in summary.remarks)
+
+
 # ---- empty is not "not annotated"
 
 
@@ -289,13 +307,13 @@ def test_a_missing_mask_is_refused_until_somebody_says_what_it_means(sparse, tmp
         import_all(sparse, tmp_path / "out")
     assert str(caught.value) == (
         f"{sparse / 'images' / 'missing.png'} has no mask; each image needs the mask of the same name "
-        "(--missing skip leaves such images out, --missing absent takes them as showing none of the classes)"
+        "(--unlisted skip leaves such images out, --unlisted absent takes them as showing none of the classes)"
     )
 
 
 def test_an_empty_mask_is_refused_until_somebody_says_what_it_means(sparse, tmp_path):
     with pytest.raises(DataError) as caught:
-        import_all(sparse, tmp_path / "out", rules=MaskRules(missing="skip"))
+        import_all(sparse, tmp_path / "out", rules=MaskRules(unlisted="skip"))
     assert str(caught.value) == (
         "1 mask holds no pixel of any class (images/empty.png): is nothing there, or did nobody annotate? --empty "
         "absent keeps them as images without the classes, --empty skip leaves them out"
@@ -304,7 +322,7 @@ def test_an_empty_mask_is_refused_until_somebody_says_what_it_means(sparse, tmp_
 
 
 @pytest.mark.parametrize(
-    ("empty", "missing", "cases"),
+    ("empty", "unlisted", "cases"),
     [
         ("absent", "skip", ["drawn", "empty"]),
         ("skip", "skip", ["drawn"]),
@@ -312,15 +330,17 @@ def test_an_empty_mask_is_refused_until_somebody_says_what_it_means(sparse, tmp_
         ("absent", "absent", ["drawn", "empty", "missing"]),
     ],
 )
-def test_the_decision_is_carried_out_and_told(sparse, tmp_path, empty, missing, cases):
-    summary = import_all(sparse, tmp_path / "out", rules=MaskRules(empty=empty, missing=missing))
+def test_the_decision_is_carried_out_and_told(sparse, tmp_path, empty, unlisted, cases):
+    summary = import_all(sparse, tmp_path / "out", rules=MaskRules(empty=empty, unlisted=unlisted))
     index = open_dataset(tmp_path / "out").index
     assert [case.case for case in index.cases] == cases and summary.cases == len(cases)
     assert [case.case for case in index.cases if case.classes] == ["drawn"]
     said = {"absent": "kept, as showing none of the classes", "skip": "left out, as not annotated"}
     assert f"1 empty mask: {said[empty]}" in summary.remarks
     said = {"absent": "taken as showing none of the classes", "skip": "left out"}
-    assert f"1 image has no mask (images/missing.png): {said[missing]}, as --missing {missing} says" in summary.remarks
+    assert (
+        f"1 image has no mask (images/missing.png): {said[unlisted]}, as --unlisted {unlisted} says" in summary.remarks
+    )
 
 
 def test_nothing_left_is_an_error(tmp_path, rng):
@@ -387,5 +407,5 @@ def test_a_copy_is_left_out_for_every_rater(rated, tmp_path):
 
 def test_a_missing_mask_of_nobody_in_particular_cannot_be_absent(rated, tmp_path):
     (rated / "masks" / "1" / "2.png").unlink()
-    with pytest.raises(DataError, match="--missing absent cannot say by which rater"):
-        import_all(rated, tmp_path / "out", layout=BY_RATER, rules=MaskRules(missing="absent"))
+    with pytest.raises(DataError, match="--unlisted absent cannot say by which rater"):
+        import_all(rated, tmp_path / "out", layout=BY_RATER, rules=MaskRules(unlisted="absent"))

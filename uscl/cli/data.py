@@ -144,7 +144,7 @@ def labels_command(
 
     Equal names pair up, also in folders further down (test/images, test/masks). A picture that occurs twice is kept
     once; its copies are marked and used in no split. Near views and groups of the CSV stay in one split. A mask
-    without any class, or an image without a mask, is refused until --empty or --missing says what it means.
+    without any class, or an image without a mask, is refused until --empty or --unlisted says what it means.
     """
     from uscl.data.ingest.labels import import_labels
     from uscl.data.ingest.mask_layout import find_pictures
@@ -158,9 +158,6 @@ def labels_command(
     options = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
     summary = import_labels(folder, out, layout=layout, rules=rules, progress=_progress(), **options)
     _say_made(out, summary.remarks)
-
-
-import_group.add_command(nnunet_command)
 
 
 @data.command()
@@ -236,3 +233,6 @@ def _progress() -> Callable[[str, int, int], None]:
             click.echo(f"{what} {done}/{total}", err=True)
 
     return progress
+
+
+import_group.add_command(nnunet_command(_say_made, _progress))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,13 @@ MASK_OPTIONS = (
     _EMPTY,
     click.option(
         "--missing",
+        type=click.Choice(["absent", "skip-image"]),
+        help="What it means that a class has no file on an image with others (--subfolders class).",
+    ),
+    click.option(
+        "--unlisted",
         type=click.Choice(["absent", "skip"]),
-        help="What an image without a mask means; default: refuse it.",
+        help="What an image without any mask means; default: refuse it.",
     ),
     _THRESHOLD,
     click.option(
@@ -78,6 +83,7 @@ def rules_of(given: dict[str, Any]) -> Any:
         colour_tolerance=given.get("colour_tolerance") or 0,
         resize=bool(given.get("mask_size")),
         empty=given.get("empty") or "",
+        unlisted=given.get("unlisted") or "",
         missing=given.get("missing") or "",
         consensus=bool(given.get("consensus")),
     )
@@ -107,41 +113,53 @@ def classes_of(folder: Path, given: dict[str, Any]) -> Any:
     return found
 
 
-@click.command(name="nnunet")
-@click.argument("folder", metavar="DIR", type=_folder)
-@click.argument("out", type=_folder)
-@click.option("--channel", type=click.IntRange(min=0), help="Which channel to read, where images have several.")
-@_EMPTY
-@_RESIZE
-@click.option("--csv", "csv_path", type=_file, help="Patient or group of each image (column file, image or filename).")
-@click.option("--size", type=click.IntRange(min=16), default=192, show_default=True, help="For clips merged in later.")
-@click.option("--name", metavar="NAME", default="", help="The dataset's own name; default: that of OUT.")
-@click.option("--licence", metavar="TEXT", default="", help="Licence to record; default: the CSV's.")
 def nnunet_command(
-    folder: Path,
-    out: Path,
-    *,
-    channel: int | None,
-    csv_path: Path | None,
-    size: int,
-    name: str,
-    licence: str,
-    **given: Any,
-) -> None:
-    """Import an nnU-Net folder (imagesTr, labelsTr, dataset.json) as labelled images.
+    say_made: Callable[[Path, Sequence[str]], None], make_progress: Callable[[], Callable[[str, int, int], None]]
+) -> click.Command:
+    """The command; it says what was made and how far it is as the other imports do."""
 
-    Classes and their nesting come from dataset.json, with regions given as lists; cases of labelsTs are the test
-    part. Frames of a volume become one labelled image each; NIfTI files need the extra [volumes].
-    """
-    from uscl.cli.data import _progress, _say_made
-    from uscl.data.ingest.labels import import_pictures
-    from uscl.data.ingest.nnunet_folder import read_nnunet_folder
-    from uscl.data.ingest.table import read_table
-    from uscl.data.writer import refuse_existing
+    @click.command(name="nnunet")
+    @click.argument("folder", metavar="DIR", type=_folder)
+    @click.argument("out", type=_folder)
+    @click.option("--channel", type=click.IntRange(min=0), help="Which channel to read, where images have several.")
+    @_EMPTY
+    @_RESIZE
+    @click.option(
+        "--csv", "csv_path", type=_file, help="Patient or group of each image (column file, image or filename)."
+    )
+    @click.option(
+        "--size", type=click.IntRange(min=16), default=192, show_default=True, help="For clips merged in later."
+    )
+    @click.option("--name", metavar="NAME", default="", help="The dataset's own name; default: that of OUT.")
+    @click.option("--licence", metavar="TEXT", default="", help="Licence to record; default: the CSV's.")
+    def command(
+        folder: Path,
+        out: Path,
+        *,
+        channel: int | None,
+        csv_path: Path | None,
+        size: int,
+        name: str,
+        licence: str,
+        **given: Any,
+    ) -> None:
+        """Import an nnU-Net folder (imagesTr, labelsTr, dataset.json) as labelled images.
 
-    refuse_existing(out)
-    found = read_nnunet_folder(folder, channel=channel)
-    table = read_table(csv_path) if csv_path else None
-    options = {"class_map": found.class_map, "size": size, "table": table, "name": name, "licence": licence}
-    summary = import_pictures(found.pictures, folder, out, rules=rules_of(given), progress=_progress(), **options)
-    _say_made(out, (*found.remarks, *summary.remarks))
+        Classes and their nesting come from dataset.json, with regions given as lists; cases of labelsTs are the test
+        part. Frames of a volume become one labelled image each; NIfTI files need the extra [volumes].
+        """
+        from uscl.data.ingest.labels import import_pictures
+        from uscl.data.ingest.nnunet_folder import read_nnunet_folder
+        from uscl.data.ingest.table import read_table
+        from uscl.data.writer import refuse_existing
+
+        refuse_existing(out)
+        found = read_nnunet_folder(folder, channel=channel)
+        table = read_table(csv_path) if csv_path else None
+        options = {"class_map": found.class_map, "size": size, "table": table, "name": name, "licence": licence}
+        summary = import_pictures(
+            found.pictures, folder, out, rules=rules_of(given), progress=make_progress(), **options
+        )
+        say_made(out, (*found.remarks, *summary.remarks))
+
+    return command

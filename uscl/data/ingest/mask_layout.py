@@ -78,7 +78,7 @@ def lonely(images: Sequence[Path]) -> str:
     said = listed_problems([f"{image} has no mask" for image in images])
     return (
         f"{said}; each image needs the mask of the same name "
-        "(--missing skip leaves such images out, --missing absent takes them as showing none of the classes)"
+        "(--unlisted skip leaves such images out, --unlisted absent takes them as showing none of the classes)"
     )
 
 

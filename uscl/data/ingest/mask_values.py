@@ -39,8 +39,10 @@ class MaskRules:
     """A mask of another size than its image is scaled to it, nearest pixel."""
     empty: Decision = ""
     """Masks without a pixel of any class."""
-    missing: Decision = ""
+    unlisted: Decision = ""
     """Images without a mask."""
+    missing: Literal["", "absent", "skip-image"] = ""
+    """A class without a file on an image that has files of others: it is not there, or the image is left out."""
     consensus: bool = False
     """Adds what more than half of an image's raters drew, as a rater of its own."""
 
