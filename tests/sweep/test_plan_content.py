@@ -34,3 +34,15 @@ def test_clips_alone_serve_nothing(tmp_path):
     for row in ("{temporal.polarity: positive}", "{method: supervised}"):
         with pytest.raises(DataError, match=said):
             plan_on(tmp_path, data, row)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("rater: bob", "labels.rater: 'bob' is no rater"), ("quality: [Fair]", "labels.quality: 'Fair' is no quality")],
+)
+def test_an_unknown_rater_or_quality_is_refused_where_it_stands(tmp_path, setting, message):
+    data = make_dataset(tmp_path / "set", size=32, clips=0, cases=9)
+    kind = setting.partition(":")[0]
+    with pytest.raises(SpecError) as refused:
+        plan_on(tmp_path, data, f"{{method: supervised, labels.{setting}}}")
+    assert str(refused.value).endswith(f"x.yaml:4: {message} of dataset 'set'; it names no {kind}")
