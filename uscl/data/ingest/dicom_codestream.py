@@ -11,13 +11,14 @@ from pydicom.uid import UID, RLELossless
 from uscl.data.ingest.dicom_header import DicomRefusal
 
 Span = tuple[int, int]
-"""Where bytes lie in the file: offset and length."""
+"""Where bytes lie: offset and length."""
 
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0c\x6a\x50")
 """Of a JPEG or JPEG-LS image, a JPEG 2000 codestream, a JP2 file."""
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 """Second bytes of the JPEG and JPEG-LS markers that give a frame's size."""
+_APP14 = 0xEE
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class CodestreamHeader:
 
     height: int
     width: int
-    subsampled: bool
-    """Whether colour has fewer samples than brightness: then it is YBR, whatever the DICOM header says."""
+    ybr: bool = False
+    """A JPEG's colour is YBR, whatever the DICOM header says: subsampled, or so by Adobe's segment."""
+    adobe: Span = (0, 0)
+    """Where Adobe's segment lies, if there is one. Left out: with it, pydicom and Pillow both turn YBR into RGB."""
 
 
 def compressed_frames(file: BinaryIO, syntax: UID) -> tuple[list[list[Span]], bool]:
@@ -54,7 +57,7 @@ def codestream_header(frame: bytes) -> CodestreamHeader | None:
             return _jpeg_header(frame)
         start = frame.index(b"\xff\x4f\xff\x51")
         right, bottom, left, top = struct.unpack_from(">IIII", frame, start + 8)
-        return CodestreamHeader(bottom - top, right - left, subsampled=False)
+        return CodestreamHeader(bottom - top, right - left)
     except (IndexError, ValueError, struct.error):
         return None
 
@@ -86,12 +89,19 @@ def file_size(file: BinaryIO) -> int:
 
 
 def _jpeg_header(frame: bytes) -> CodestreamHeader | None:
-    position = 2
+    position, adobe = 2, (0, 0)
     while frame[position] == 0xFF:
         marker = frame[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        stop = position + 2 + struct.unpack_from(">H", frame, position + 2)[0]
         if marker in _FRAME_MARKERS:
             height, width = struct.unpack_from(">HH", frame, position + 5)
-            sampling = [frame[position + 11 + 3 * component] for component in range(frame[position + 9])]
-            return CodestreamHeader(height, width, subsampled=len(set(sampling)) > 1)
-        position += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", frame, position + 2)[0]
+            sampling = {frame[position + 11 + 3 * component] for component in range(frame[position + 9])}
+            transformed = adobe[1] > 0 and frame[sum(adobe) - 1] == 1
+            return CodestreamHeader(height, width, ybr=len(sampling) > 1 or transformed, adobe=adobe)
+        if marker == _APP14 and frame[position + 4 : position + 9] == b"Adobe":
+            adobe = (position, stop - position)
+        position = stop
     return None

@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_color_lut, get_decoder
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
 from uscl.data.ingest.dicom_codestream import Span, codestream_header, compressed_frames, file_size
 from uscl.data.ingest.dicom_header import DicomRefusal, PixelLayout, element
@@ -69,9 +70,8 @@ class PixelData:
         """(H, W) stored values or (H, W, 3) RGB: pydicom 3 turns YBR into RGB, and its tag still says YBR."""
         layout, source, at = self.layout, self.file, index
         if self.spans is not None:
-            source, at = self._codestream(index), 0
-            layout = self._conformed(source, index)
-            source = encapsulate([source], has_bot=False)
+            layout, codestream = self._conformed(self._codestream(index), index)
+            source, at = encapsulate([codestream], has_bot=False), 0
         else:
             self.file.seek(self.start)
         try:
@@ -95,17 +95,19 @@ class PixelData:
             parts.append(self.file.read(length))
         return b"".join(parts)
 
-    def _conformed(self, frame: bytes, index: int) -> PixelLayout:
-        """The layout as the codestream has it: subsampled colour is YBR also where the header says RGB."""
+    def _conformed(self, frame: bytes, index: int) -> tuple[PixelLayout, bytes]:
+        """Layout and codestream that agree on the colour. DicomRefusal where they do not agree on the size."""
         found = codestream_header(frame)
         if found is None:
-            return self.layout
+            return self.layout, frame
         if (found.height, found.width) != (self.layout.rows, self.layout.columns):
             told = f"{self.layout.columns} x {self.layout.rows}"
             raise DicomRefusal(f"frame {index} is {found.width} x {found.height} px, its header says {told}")
-        if self.layout.photometric == "RGB" and found.subsampled:
-            return dataclasses.replace(self.layout, photometric="YBR_FULL_422")
-        return self.layout
+        layout = self.layout
+        if layout.photometric == "RGB" and found.ybr and layout.syntax in (JPEGBaseline8Bit, JPEGExtended12Bit):
+            layout = dataclasses.replace(layout, photometric="YBR_FULL_422")
+        start, length = found.adobe
+        return layout, frame[:start] + frame[start + length :]
 
     def _options(self, layout: PixelLayout) -> Mapping[str, Any]:
         return {
