@@ -57,7 +57,8 @@ def codestream_header(frame: bytes) -> CodestreamHeader | None:
             return _jpeg_header(frame)
         start = frame.index(b"\xff\x4f\xff\x51")
         right, bottom, left, top = struct.unpack_from(">IIII", frame, start + 8)
-        return CodestreamHeader(bottom - top, right - left)
+        size = bottom - top, right - left
+        return CodestreamHeader(*size) if min(size) > 0 else None
     except (IndexError, ValueError, struct.error):
         return None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -65,6 +68,20 @@ class PixelLayout:
         return self.rows * self.columns * (2 if halved else self.samples) * (self.bits_allocated // 8)
 
 
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """No warnings and no log lines of pydicom: both quote header values."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def has_dicom_mark(start: bytes) -> bool:
     """Whether the first 132 bytes of a file end in DICOM's mark."""
     return start[128:132] == b"DICM"
@@ -74,11 +91,10 @@ def read_header(file: BinaryIO) -> pydicom.Dataset:
     """The elements of `READ_ELEMENTS`; `file` is left at the tag of the pixel data. DicomRefusal: no ultrasound."""
     start = file.read(132)
     file.seek(0)
-    if not has_dicom_mark(start) and start[:4] not in (b"\x02\0\0\0", b"\x08\0\0\0", b"\x08\0\x05\0", b"\x08\0\x08\0"):
+    if not has_dicom_mark(start) and not _begins_bare(start):
         raise DicomRefusal("is no DICOM file: empty, encrypted or of another format")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values of elements that are not kept
+        with quiet_pydicom():
             if has_dicom_mark(start) and _syntax_uid(read_file_meta_info(file.name)) == DeflatedExplicitVRLittleEndian:
                 raise DicomRefusal("is deflated as a whole, which uscl does not read: store it uncompressed or as JPEG")
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(READ_ELEMENTS), force=True)
@@ -95,8 +111,7 @@ def read_header(file: BinaryIO) -> pydicom.Dataset:
 def element(header: pydicom.Dataset, keyword: str) -> Any:
     """The value of an element; None where it is absent, empty or cannot be converted."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_pydicom():
             return header.get(keyword)
     except Exception:  # values are converted when first asked for, and pydicom raises what it likes
         return None
@@ -142,6 +157,11 @@ def pixel_layout(header: pydicom.Dataset) -> PixelLayout:
     )
 
 
+def _begins_bare(start: bytes) -> bool:
+    """Whether a file without preamble begins with an element of group 2 or 8, as old ones do."""
+    return len(start) == 132 and start[:2] in (b"\x02\0", b"\x08\0") and start[3] == 0
+
+
 def _check_ultrasound(header: pydicom.Dataset) -> None:
     modality, kind = str(element(header, "Modality") or ""), str(element(header, "SOPClassUID") or "")
     if _DIRECTORY_CLASS in (kind, str(_meta(header, "MediaStorageSOPClassUID"))):
@@ -164,7 +184,8 @@ def _syntax(header: pydicom.Dataset) -> UID:
 
 
 def _syntax_uid(meta: pydicom.Dataset | None) -> UID:
-    return UID(str(element(meta, "TransferSyntaxUID") or "")) if meta is not None else UID("")
+    told = element(meta, "TransferSyntaxUID") if meta is not None else None
+    return UID(str(told or ""), pydicom.config.IGNORE)
 
 
 def _meta(header: pydicom.Dataset, keyword: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -16,7 +15,7 @@ from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
 from uscl.data.ingest.dicom_codestream import Span, codestream_header, compressed_frames, file_size
-from uscl.data.ingest.dicom_header import DicomRefusal, PixelLayout, element
+from uscl.data.ingest.dicom_header import DicomRefusal, PixelLayout, element, quiet_pydicom
 
 _PLUGINS = ("pillow", "pydicom", "gdcm")
 """The first that can is the one that is used, on every machine: others differ by some levels (data-formats.md 2)."""
@@ -75,8 +74,7 @@ class PixelData:
         else:
             self.file.seek(self.start)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet_pydicom():
                 frame, _ = get_decoder(layout.syntax).as_array(
                     source, index=at, decoding_plugin=_plugin(layout), **self._options(layout)
                 )
@@ -207,8 +205,7 @@ def _palette(header: pydicom.Dataset, layout: PixelLayout) -> np.ndarray:
     limits = np.iinfo(f"{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}")
     values = np.arange(limits.min, limits.max + 1).astype(limits.dtype)[None]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_pydicom():
             table = apply_color_lut(values, header)[0, :, :3]
     except Exception as error:  # of numpy as well as of pydicom, by what is damaged
         raise DicomRefusal("has a colour palette that is missing or damaged") from error
