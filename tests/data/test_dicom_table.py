@@ -153,7 +153,8 @@ def test_colours_are_those_of_pydicom_converted_once(name, facts):
     assert len(frames) == len(chosen)
     for frame, pixels in zip(frames, colours_of(name, chosen), strict=True):
         expected = grey_of(pixels) if pixels.ndim == 3 else pixels.astype(float)
-        assert np.abs(frame - expected).max() <= 0.6
+        difference = np.abs(frame - expected)
+        assert difference.max() <= 1.1 and difference.mean() <= 0.6  # converted twice it would be 100 levels
 
 
 @needs_extra

@@ -20,7 +20,7 @@ from uscl.errors import DataError
 
 DICOM_SUFFIXES = frozenset([".dcm", ".dicom"])
 
-_MOTION_FRAMES = 9
+_MOTION_FRAMES = 5
 """So many frames, spread over a cine, show where it moves."""
 
 
