@@ -9,7 +9,7 @@ from dicom_files import blobs, cine_header, example, header_of, jpeg, read, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.pixels.decoders import JPEGLosslessSV1Decoder
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, RLELossless
 
 from uscl.data.ingest.dicom import dicom_frames
 from uscl.errors import DataError
@@ -124,16 +124,18 @@ def test_ultrasound_by_its_class_where_the_modality_is_missing(tmp_path):
     ],
 )
 def test_unsupported_and_encrypted_codecs(tmp_path, uid, reason):
-    header = header_of(still(tmp_path))
-    raw = (tmp_path / "a.dcm").read_bytes()
-    told = header.file_meta.TransferSyntaxUID
-    header.file_meta.TransferSyntaxUID = pydicom.uid.UID(uid)
-    meta = pydicom.filebase.DicomBytesIO()
-    pydicom.filewriter.write_file_meta_info(meta, header.file_meta, enforce_standard=True)
-    rest = raw[raw.index(b"\x08\x00\x16\x00") :]
-    assert told == JPEGBaseline8Bit
-    (tmp_path / "a.dcm").write_bytes(bytes(128) + b"DICM" + meta.getvalue() + rest)
-    assert refusal(tmp_path / "a.dcm").startswith(reason)
+    assert refusal(with_syntax(still(tmp_path), uid)).startswith(reason)
+
+
+def with_syntax(path, uid):
+    """The same file, saying that its pixels are encoded otherwise."""
+    meta = header_of(path).file_meta
+    meta.TransferSyntaxUID = pydicom.uid.UID(uid)
+    written = pydicom.filebase.DicomBytesIO()
+    pydicom.filewriter.write_file_meta_info(written, meta)
+    raw = path.read_bytes()
+    path.write_bytes(bytes(128) + b"DICM" + written.getvalue() + raw[raw.index(b"\x08\x00\x16\x00") :])
+    return path
 
 
 def test_deflated(tmp_path):
@@ -170,22 +172,30 @@ def test_a_frame_that_is_far_too_long(tmp_path):
 
 
 def test_syntax_and_pixel_data_that_contradict_each_other(tmp_path):
-    path = still(tmp_path)
-    swap(path, JPEGBaseline8Bit, b"1.2.840.10008.1.2.1\0\0\0")
+    path = with_syntax(still(tmp_path), ExplicitVRLittleEndian)
     assert refusal(path) == "has compressed pixel data, while its header says uncompressed"
-    path = plain(tmp_path)
-    header = header_of(path)
-    header.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    header["PixelData"].is_undefined_length = False
-    path.write_bytes(path.read_bytes().replace(b"UI\x14\x001.2.840.10008.1.2.1\0", b"UI\x16\x001.2.840.10008.1.2.4.50"))
-    assert "damaged" in refusal(path) or "uncompressed" in refusal(path)
+    path = with_syntax(plain(tmp_path), JPEGBaseline8Bit)
+    assert refusal(path) == "has uncompressed pixel data, while its header says JPEG Baseline (Process 1)"
 
 
-def swap(path, old, new):
-    """Another transfer syntax of the same length."""
+def test_fill_bytes_between_the_segments_of_a_jpeg(tmp_path):
+    streams = [stream[:2] + b"\xff\xff" + stream[2:] for stream in (jpeg(frame) for frame in FRAMES)]
+    assert len(read(still(tmp_path, streams=streams)).frames) == 4
+
+
+def test_palette_indices_of_32_bits(tmp_path):
+    tags = {"PhotometricInterpretation": "PALETTE COLOR", "BitsAllocated": 32, "BitsStored": 32}
+    assert refusal(plain(tmp_path, **tags)) == "stores palette indices in 32 bits; 8 or 16 can be read"
+
+
+@pytest.mark.parametrize("vector", ["abc", "1\\x", "1\\\\2\\"])
+def test_values_that_are_no_numbers_are_not_used(tmp_path, vector):
+    path = plain(tmp_path, FrameTimeVector=["1", "2", "3", "4"])
     raw = path.read_bytes()
-    assert len(old) == len(new) and raw.count(old.encode()) == 1
-    path.write_bytes(raw.replace(old.encode(), new))
+    at = raw.index(b"\x18\0\x65\x10DS")
+    length = int.from_bytes(raw[at + 6 : at + 8], "little")
+    path.write_bytes(raw[: at + 8] + vector.encode().ljust(length)[:length] + raw[at + 8 + length :])
+    assert read(path).times_ms is None
 
 
 def test_a_dicomdir_is_an_index(tmp_path):

@@ -56,7 +56,10 @@ def _by_vector(header: pydicom.Dataset, count: int, remarks: list[str]) -> np.nd
     if len(values) != count:
         remarks.append("FrameTimeVector in the header is not as long as the clip: not used")
         return None
-    steps = np.array([float(value) for value in values[1:]])
+    try:
+        steps = np.array([float(str(value)) for value in values[1:]])
+    except ValueError:
+        steps = np.zeros(1)
     if not np.all((steps >= MIN_STEP_MS) & (steps <= MAX_STEP_MS)):
         remarks.append("FrameTimeVector in the header holds impossible steps: not used")
         return None
