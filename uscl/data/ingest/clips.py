@@ -12,6 +12,7 @@ from uscl.data.ingest.clip_copies import ClipPrint, clip_print, find_same_record
 from uscl.data.ingest.dicom import DICOM_SUFFIXES, is_dicom, read_dicom
 from uscl.data.ingest.frames import DecodedClip
 from uscl.data.ingest.grouping import join_groups
+from uscl.data.ingest.options import ClipOptions
 from uscl.data.ingest.table import FileTable, licence_text, match_rows, source_list
 from uscl.data.ingest.video import VIDEO_SUFFIXES, read_video
 from uscl.data.schema import SAME_FRAMES, SAME_RECORDING, UNKNOWN_PATIENT
@@ -114,7 +115,7 @@ def _decode_all(
         progress("clips", number, len(files))
         try:
             video = file.suffix.lower() in VIDEO_SUFFIXES
-            yield file, read_video(file, size=size) if video else read_dicom(file, size=size)
+            yield file, read_video(file, size=size) if video else next(read_dicom(file, ClipOptions(size)))
         except DataError as error:
             bad.append(str(error))
     progress("clips", len(files), len(files))

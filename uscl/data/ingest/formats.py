@@ -48,7 +48,7 @@ def _one(read: Callable[..., DecodedClip]) -> Reader:
 
 
 CLIP_FORMATS = (
-    ClipFormat("DICOM", _dicoms, _one(read_dicom)),
+    ClipFormat("DICOM", _dicoms, read_dicom),
     ClipFormat("video", _videos, _one(read_video)),
 )
 """In the order in which they are asked; a file belongs to the first that takes it."""
