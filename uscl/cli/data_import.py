@@ -155,6 +155,7 @@ def _check_errors_asked(strict: bool, skip_unreadable: bool) -> None:
 @click.option("--ignore", type=int, help="Mask value of pixels that nobody annotated.")
 @click.option("--split-column", metavar="NAME", help="Column with train, validation or test: use that split as it is.")
 @click.option("--size", type=click.IntRange(min=16), default=192, show_default=True, help="For clips merged in later.")
+@_error_options
 @_import_options
 def labels_command(
     folder: Path,
@@ -165,6 +166,8 @@ def labels_command(
     ignore: int | None,
     split_column: str | None,
     size: int,
+    strict: bool,
+    skip_unreadable: bool,
     csv_path: Path | None,
     file_column: str | None,
     patient_column: str | None,
@@ -175,17 +178,21 @@ def labels_command(
     """Import pairs from images/ and masks/ below DIR as labelled images at their native size.
 
     Equal names pair up, also in folders further down (test/images, test/masks). A picture that occurs twice is kept
-    once; its copies are marked and used in no split. Near views and groups of the CSV stay in one split.
+    once; its copies are marked and used in no split. Near views and groups of the CSV stay in one split. A pair that
+    cannot be used is named and left out, and the exit code is 1.
     """
     from uscl.data.ingest.labels import find_pairs, import_labels
     from uscl.data.ingest.masks import parse_class_map, read_class_map
+    from uscl.data.ingest.problems import problem_lines
     from uscl.data.ingest.table import find_table
 
+    _check_errors_asked(strict, skip_unreadable)
     find_pairs(folder)
     given = classes is not None or contains or ignore is not None
     class_map = parse_class_map(classes or "", contains, ignore) if given else read_class_map(folder / "classes.yaml")
     columns = {"file_column": file_column, "patient_column": patient_column, "group_column": group_column}
     table = find_table(folder, given=csv_path, split_column=split_column, **columns)
     options = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
-    summary = import_labels(folder, out, progress=show_progress(), **options)
-    say_made(out, summary.remarks)
+    summary = import_labels(folder, out, strict=strict, progress=show_progress(), **options)
+    problems = problem_lines(summary.bad, summary.files, "pair")
+    finish_import(out, summary.remarks, problems, skip_unreadable=skip_unreadable)

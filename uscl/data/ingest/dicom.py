@@ -15,6 +15,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, iter_pixels
 
 from uscl.data.ingest.frames import DecodedClip, FrameCollector, NativeFrame
+from uscl.data.ingest.limits import check_clip_size, check_frame_size
 from uscl.errors import DataError
 
 DICOM_SUFFIXES = frozenset([".dcm", ".dicom"])
@@ -72,6 +73,9 @@ def _opened(path: Path) -> Iterator[pydicom.Dataset]:
 
 
 def _read(header: pydicom.Dataset, size: int) -> DecodedClip:
+    height, width = int(header.Rows), int(header.Columns)
+    check_frame_size(height, width)
+    check_clip_size(int(header.get("NumberOfFrames") or 1), frame_pixels=height * width, size=size)
     region = select_region(header)
     collector = FrameCollector(size, aspect=region.aspect)
     for frame in _grey_frames(header):

@@ -33,13 +33,13 @@ class FrameStack:
             self._flush()
 
     def stacked(self) -> np.ndarray:
-        """(T, S, S) uint8, read-only where it lies on disk; nothing can be appended afterwards."""
+        """(T, S, S) uint8, to be changed at will; nothing can be appended afterwards."""
         rest = self._block[: self._count % _BLOCK]
         if self._file is None:
             return np.concatenate([*self._full, rest])
         self._file.write(np.ascontiguousarray(rest).data)
         self._file.flush()
-        return np.memmap(self._file, np.uint8, "r", shape=(self._count, *self._block.shape[1:]))
+        return np.memmap(self._file, np.uint8, "r+", shape=(self._count, *self._block.shape[1:]))
 
     def _flush(self) -> None:
         """Put the full block away."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from uscl.data.ingest.clips import ImportSummary, Progress, file_id
 from uscl.data.ingest.copies import Likeness, Thumbnail, copies_to_exclude, find_likenesses, make_thumbnail
 from uscl.data.ingest.frames import find_sector
 from uscl.data.ingest.grouping import join_groups
 from uscl.data.ingest.masks import IMAGE_SUFFIXES, ClassMap, LabelledImage, read_grey, read_labelled_image
+from uscl.data.ingest.problems import BadFile, bad_file
 from uscl.data.ingest.table import FileRow, FileTable, licence_text, match_rows, source_list
 from uscl.data.schema import UNKNOWN_PATIENT, CaseEntry, DatasetIndex
 from uscl.data.splits import check_given_splits
@@ -25,8 +25,6 @@ MAX_BLACK_STILL = 2
 
 _SHOWN = 3
 """Problems that a message spells out."""
-
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ def import_labels(
     table: FileTable | None = None,
     name: str = "",
     licence: str = "",
+    strict: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> ImportSummary:
     """Import every pair of `images/` and `masks/` below `folder` into a dataset at `out`.
@@ -55,15 +54,21 @@ def import_labels(
     Images stay at native size; `size` is the side of the clip frames this dataset is meant to join. Every file is
     read and checked before anything is written. Of images that occur twice, one is kept and the others are marked
     as its copies, used in no split; copies and near views share a group, joined to the groups of `table`.
-    DataError, naming the files, where a pair is incomplete, unreadable, of two sizes, or has an unnamed mask value.
+    A pair that is incomplete, unreadable, of two sizes or has an unnamed mask value is left out and named in the
+    summary. DataError, naming the files, where no pair is good, or one is not and `strict`.
     """
     refuse_existing(out)  # before minutes of reading
-    pairs = find_pairs(folder)
-    matched = match_rows(table, [pair.name for pair in pairs], folder)
-    rows = matched.rows
-    thumbnails = _survey(pairs, class_map, progress)
-    likenesses = find_likenesses(thumbnails, lambda position: read_grey(pairs[position].image)[0])
-    kept_for = copies_to_exclude(thumbnails, likenesses)
+    bad: list[BadFile] = []
+    found = find_pairs(folder, bad)
+    matched = match_rows(table, [pair.name for pair in found], folder)
+    thumbnails, problems = _survey(found, class_map, progress)
+    bad += [_bad_pair(pair, folder, problem) for pair, problem in problems]
+    if bad and (strict or not thumbnails):
+        raise DataError(_listed([f"{folder / entry.name}: {entry.reason}" for entry in bad]))
+    pairs = [found[number] for number in thumbnails]
+    rows = [matched.rows[number] for number in thumbnails]
+    likenesses = find_likenesses(list(thumbnails.values()), lambda position: read_grey(pairs[position].image)[0])
+    kept_for = copies_to_exclude(list(thumbnails.values()), likenesses)
     alike = [(found.first, found.second) for found in likenesses]
     groups = join_groups([pair.case for pair in pairs], [row.group for row in rows], alike)
     parts = _given_parts(name or out.name, pairs, rows, groups=groups, copies=kept_for)
@@ -79,56 +84,59 @@ def import_labels(
             present |= {name for name, mask in zip(class_map.classes, read.masks, strict=True) if mask.any()}
         progress("writing", len(pairs), len(pairs))
     remarks = (*matched.remarks, *_remarks(pairs, rows, kept_for, likenesses), *_class_remarks(class_map, present))
-    return ImportSummary(cases=len(pairs), remarks=remarks)
+    files = len(pairs) + len(bad)
+    return ImportSummary(cases=len(pairs), remarks=remarks, bad=tuple(bad), files=files)
 
 
-def find_pairs(folder: Path) -> list[Pair]:
+def find_pairs(folder: Path, lonely: list[BadFile] | None = None) -> list[Pair]:
     """Pairs of equal stem in every `images/` folder at or below `folder` and the `masks/` beside it, sorted.
 
-    By name, never by position: a missing file would shift every later pair. DataError where one lacks its partner.
+    By name, never by position: a missing file would shift every later pair. Files that lack their partner are added
+    to `lonely`. DataError where there is no pair.
     """
     homes = [path for path in (folder / "images", *sorted(folder.rglob("images"))) if path.is_dir()]
     if not homes:
         raise DataError(f"{folder}: holds no folder `images` (with `masks` beside it)")
     pairs: list[Pair] = []
-    lonely: list[str] = []
+    lonely = [] if lonely is None else lonely
     for home in dict.fromkeys(homes):
         images, masks = _by_stem(home), _by_stem(home.with_name("masks"))
-        lonely += [f"{images[stem]} has no mask" for stem in sorted(set(images) - set(masks))]
-        lonely += [f"{masks[stem]} has no image" for stem in sorted(set(masks) - set(images))]
+        alone = {images[stem]: "has no mask of the same name" for stem in sorted(set(images) - set(masks))}
+        alone |= {masks[stem]: "has no image of the same name" for stem in sorted(set(masks) - set(images))}
+        lonely += [bad_file(path, folder, problem) for path, problem in alone.items()]
         place = home.parent.relative_to(folder)
         for stem in sorted(set(images) & set(masks)):
             name = images[stem].relative_to(folder).as_posix()
             pairs.append(Pair(images[stem], masks[stem], name, file_id(place / images[stem].name)))
-    if lonely:
-        raise DataError(_listed(lonely) + "; each image needs the mask of the same name")
     if not pairs:
-        raise DataError(f"{folder}: its folder `images` is empty")
+        problem = f"no image has its mask: {_listed(list(map(str, lonely)))}" if lonely else "folder `images` is empty"
+        raise DataError(f"{folder}: {problem}")
     return pairs
 
 
-def _survey(pairs: Sequence[Pair], class_map: ClassMap, progress: Progress) -> list[Thumbnail]:
-    """Read and check every pair; DataError with the first problems of all."""
-    thumbnails: list[Thumbnail] = []
-    problems: list[str] = []
+def _survey(
+    pairs: Sequence[Pair], class_map: ClassMap, progress: Progress
+) -> tuple[dict[int, Thumbnail], list[tuple[Pair, str]]]:
+    """Read and check every pair: a thumbnail of each good one by its position, and what is wrong with the others."""
+    thumbnails: dict[int, Thumbnail] = {}
+    problems: list[tuple[Pair, str]] = []
     for number, pair in enumerate(pairs):
         progress("checking", number, len(pairs))
-        read = _caught(lambda pair=pair: read_labelled_image(pair.image, pair.mask, class_map), problems)
-        if read is not None:
-            exact = hashlib.sha256(repr(read.grey.shape).encode() + read.grey.tobytes()).hexdigest()
-            thumbnails.append(make_thumbnail(read.grey, read.masks, exact=exact, channels=read.channels))
+        try:
+            read = read_labelled_image(pair.image, pair.mask, class_map)
+        except DataError as error:
+            problems.append((pair, str(error)))
+            continue
+        exact = hashlib.sha256(repr(read.grey.shape).encode() + read.grey.tobytes()).hexdigest()
+        thumbnails[number] = make_thumbnail(read.grey, read.masks, exact=exact, channels=read.channels)
     progress("checking", len(pairs), len(pairs))
-    if problems:
-        raise DataError(_listed(problems))
-    return thumbnails
+    return thumbnails, problems
 
 
-def _caught(read: Callable[[], _Value], problems: list[str]) -> _Value | None:
-    try:
-        return read()
-    except DataError as error:
-        problems.append(str(error))
-        return None
+def _bad_pair(pair: Pair, folder: Path, problem: str) -> BadFile:
+    """Named by the mask where the problem is the mask's."""
+    entry = bad_file(pair.mask if problem.startswith(str(pair.mask)) else pair.image, folder, problem)
+    return BadFile(entry.name, entry.reason.replace(f"{folder}/", ""))
 
 
 def _patient(row: FileRow, pair: Pair) -> str:
