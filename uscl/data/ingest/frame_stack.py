@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from typing import IO
 
 import numpy as np
@@ -39,7 +40,9 @@ class FrameStack:
             return np.concatenate([*self._full, rest])
         self._file.write(np.ascontiguousarray(rest).data)
         self._file.flush()
-        return np.memmap(self._file, np.uint8, "r+", shape=(self._count, *self._block.shape[1:]))
+        frames = np.memmap(self._file, np.uint8, "r+", shape=(self._count, *self._block.shape[1:]))
+        self._file.close()  # the map keeps the pages
+        return frames
 
     def _flush(self) -> None:
         """Put the full block away."""
@@ -47,7 +50,8 @@ class FrameStack:
             self._full.append(self._block.copy())
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the frames)
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the stack)
+            weakref.finalize(self, self._file.close)
             for block in self._full:
                 self._file.write(block.data)
             self._full = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import yaml
 from PIL import Image, ImageOps
 
+from uscl.data.ingest.limits import check_frame_size
 from uscl.errors import DataError
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"))
@@ -164,8 +166,14 @@ def _checked(where: str, class_map: ClassMap) -> ClassMap:
 
 
 def _open(path: Path) -> Image.Image:
+    """The whole picture, upright. DataError, naming the file, whatever Pillow raises of damaged or huge ones."""
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path}: cannot be read as an image: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                check_frame_size(image.height, image.width)
+                return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read as an image: {' '.join(str(error).split())}") from error
+    except Exception as error:  # struct.error, TypeError, OverflowError, ...: damaged tags of TIFF and PNG
+        raise DataError(f"{path}: cannot be read as an image ({type(error).__name__})") from error
