@@ -51,8 +51,9 @@ def clip_print(frames: np.ndarray) -> ClipPrint:
     motion = [cv2.norm(one, other, cv2.NORM_L1) / one.size for one, other in itertools.pairwise(frames)]
     chosen = frames[[0, len(frames) // 2, -1]]
     views = [cv2.resize(frame, (_VIEW_PX, _VIEW_PX), interpolation=cv2.INTER_AREA) for frame in chosen]
-    exact = hashlib.sha256(repr(frames.shape).encode() + np.ascontiguousarray(frames).data).hexdigest()
-    return ClipPrint(exact, np.array(motion, np.float32), np.stack(views))
+    exact = hashlib.sha256(repr(frames.shape).encode())
+    exact.update(np.ascontiguousarray(frames).data)
+    return ClipPrint(exact.hexdigest(), np.array(motion, np.float32), np.stack(views))
 
 
 def find_same_recordings(prints: Sequence[ClipPrint]) -> list[SameRecording]:
