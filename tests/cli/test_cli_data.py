@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from uscl.cli import data as commands
+from uscl.cli import made
 from uscl.cli.data import data
 from uscl.data.dataset import open_dataset
 from uscl.errors import DataError, SpecError
@@ -101,18 +101,18 @@ def test_phantom_is_a_dataset(tmp_path):
 
 @pytest.mark.parametrize(("every_s", "told"), [(0.0, "clips 1/3\nclips 2/3\nclips 3/3\n"), (1e9, "")])
 def test_progress_without_a_terminal_ends_with_the_total(every_s, told, monkeypatch, capsys):
-    monkeypatch.setattr(commands, "_EVERY_S", every_s)
-    progress = commands._progress()
+    monkeypatch.setattr(made, "_EVERY_S", every_s)
+    progress = made.show_progress()
     for done in (1, 2, 3):
         progress("clips", done, 3)
     assert capsys.readouterr().err == told
 
 
 def test_the_last_progress_line_does_not_wait_for_its_turn(monkeypatch, capsys):
-    monkeypatch.setattr(commands, "_EVERY_S", 0.0)
-    progress = commands._progress()
+    monkeypatch.setattr(made, "_EVERY_S", 0.0)
+    progress = made.show_progress()
     progress("clips", 1, 3)
-    monkeypatch.setattr(commands, "_EVERY_S", 1e9)
+    monkeypatch.setattr(made, "_EVERY_S", 1e9)
     progress("clips", 2, 3)
     progress("clips", 3, 3)
     assert capsys.readouterr().err == "clips 1/3\nclips 3/3\n"

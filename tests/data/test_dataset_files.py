@@ -7,15 +7,14 @@ import pytest
 from clip_files import make_dataset, speckle
 
 from uscl.data import arrow_files
-from uscl.data import writer as writer_module
 from uscl.data.dataset import open_dataset
 from uscl.data.writer import DatasetWriter, find_duplicates
 from uscl.errors import DataError
 
 
 def test_frames_come_back_from_any_row_of_any_file(tmp_path, rng, monkeypatch):
-    monkeypatch.setattr(arrow_files, "_FILE_BYTES", 10_000)
-    monkeypatch.setattr(writer_module, "_BATCH_FRAMES", 3)
+    monkeypatch.setattr(arrow_files, "FILE_BYTES", 10_000)
+    monkeypatch.setattr(arrow_files, "BATCH_FRAMES", 3)
     clips = [speckle(rng, length, 32, 32) for length in (5, 1, 8)]
     with DatasetWriter(tmp_path / "d", name="n", classes=(), size=32) as writer:
         for number, frames in enumerate(clips):

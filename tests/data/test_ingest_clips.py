@@ -204,18 +204,26 @@ def test_two_tables_are_a_question(folder):
         find_table(folder, given=None)
 
 
-def test_unreadable_clips_are_named_and_nothing_is_written(folder, tmp_path, rng):
+def test_unreadable_clips_are_named_and_left_out(folder, tmp_path):
     (folder / "b.mkv").write_bytes(b"")
     (folder / "c.avi").write_bytes(b"no video at all" * 100)
+    summary = import_clips(folder, tmp_path / "out", size=32)
+    assert (summary.clips, summary.files) == (2, 4)
+    assert [entry.name for entry in summary.bad] == ["b.mkv", "c.avi"]
+    assert all(entry.reason.startswith("cannot be read as a video") for entry in summary.bad)
     with pytest.raises(DataError) as caught:
-        import_clips(folder, tmp_path / "out", size=32)
-    text = str(caught.value)
-    assert f"{folder / 'b.mkv'}: cannot be read as a video" in text
-    assert f"{folder / 'c.avi'}: cannot be read as a video" in text
-    assert text.endswith("or leave it out with --skip-unreadable") and "\n" not in text
+        import_clips(folder, tmp_path / "strict", size=32, strict=True)
+    assert str(caught.value).startswith(f"{folder / 'b.mkv'}: cannot be read as a video")
+    assert not (tmp_path / "strict").exists()
+
+
+def test_no_readable_file_is_an_error_and_nothing_is_left(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.avi", "b.avi"):
+        (tmp_path / "in" / name).write_bytes(b"no video at all" * 100)
+    with pytest.raises(DataError, match=r"no file can be read; 2 files: cannot be read as a video.*\(a.avi, b.avi\)"):
+        import_clips(tmp_path / "in", tmp_path / "out", size=32)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
-    summary = import_clips(folder, tmp_path / "out", size=32, skip_unreadable=True)
-    assert summary.clips == 2 and any("unreadable, skipped" in remark for remark in summary.remarks)
 
 
 def test_a_truncated_video_gives_the_frames_it_has(tmp_path, rng):
@@ -238,7 +246,7 @@ def test_sound_alone_is_no_clip(tmp_path):
 
 
 def test_a_folder_without_clips_is_told(tmp_path):
-    with pytest.raises(DataError, match="holds no video and no DICOM file"):
+    with pytest.raises(DataError, match=r"holds no clip \(DICOM, video"):
         find_clips(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         find_clips(tmp_path / "nowhere")

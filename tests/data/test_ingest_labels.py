@@ -96,11 +96,11 @@ def test_jpeg_masks_are_cut_for_one_class_and_refused_for_two(tmp_path, rng):
 
 def test_sizes_that_differ_are_told_with_both_sizes(tmp_path, rng):
     write_pair(tmp_path, "a", speckle(rng, 40, 50), np.zeros((20, 25), np.uint8))
-    image, mask = tmp_path / "images" / "a.png", tmp_path / "masks" / "a.png"
+    image = tmp_path / "images" / "a.png"
     with pytest.raises(DataError) as caught:
         import_labels(tmp_path, tmp_path / "out", class_map=TWO, size=32)
     assert str(caught.value) == (
-        f"{image} is 50 x 40 px (width x height), but its mask {mask} is 25 x 20 px; "
+        f"{image}: is 50 x 40 px (width x height), but its mask masks/a.png is 25 x 20 px; "
         "--mask-size resize-nearest scales masks to their images"
     )
 
@@ -113,14 +113,36 @@ def test_unnamed_values_are_told_and_nothing_is_written(folder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-def test_partners_are_needed_by_name(folder):
+def test_partners_are_needed_by_name(folder, tmp_path):
     (folder / "masks" / "1.png").unlink()
     (folder / "images" / "3.png").unlink()
-    with pytest.raises(DataError) as caught:
-        find_pictures(folder)
-    assert str(caught.value) == (
-        f"{folder / 'masks' / '3.png'} has no image; each mask needs the image of the same name"
-    )
+    with pytest.raises(DataError, match=r"images/1\.png has no mask; .*--unlisted skip"):
+        import_labels(folder, tmp_path / "out", class_map=TWO, size=32)
+    seen = MaskRules(unlisted="skip")
+    summary = import_labels(folder, tmp_path / "out", class_map=TWO, size=32, rules=seen)
+    assert [str(entry) for entry in summary.bad] == ["masks/3.png: has no image of the same name"]
+    assert [case.case for case in open_dataset(tmp_path / "out").index.cases] == ["0", "2", "4", "test-9"]
+    with pytest.raises(DataError, match=r"masks/3\.png: has no image of the same name"):
+        import_labels(folder, tmp_path / "strict", class_map=TWO, size=32, rules=seen, strict=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_a_bad_pair_is_left_out_and_named(folder, tmp_path):
+    (folder / "images" / "1.png").write_bytes(b"PNG?")
+    write_pair(folder, "zz", np.full((9, 9), 50, np.uint8), np.full((9, 9), 7, np.uint8))
+    summary = import_labels(folder, tmp_path / "out", class_map=TWO, size=32)
+    assert [entry.name for entry in summary.bad] == ["images/1.png", "masks/zz.png"]
+    assert summary.bad[1].reason == "holds value 7 (81 px), which --classes does not name"
+    assert summary.files == summary.cases + 2
+    with pytest.raises(DataError, match=r"images/1\.png: cannot be read as an image"):
+        import_labels(folder, tmp_path / "strict", class_map=TWO, size=32, strict=True)
+
+
+def test_no_pair_at_all_is_an_error(tmp_path, rng):
+    write_pair(tmp_path, "a", speckle(rng, 9, 9), np.zeros((9, 9), np.uint8))
+    (tmp_path / "images" / "a.png").write_bytes(b"PNG?")
+    with pytest.raises(DataError, match=r"images/a\.png: cannot be read as an image"):
+        import_labels(tmp_path, tmp_path / "out", class_map=TWO, size=32)
 
 
 def test_a_colour_mask_and_a_broken_image_are_told(tmp_path, rng):

@@ -204,7 +204,7 @@ def test_an_enormous_image_is_refused_before_it_is_decoded(tmp_path, size):
     header = b"IHDR" + struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     (tmp_path / "big.png").write_bytes(start + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT")))
-    with pytest.raises(DataError, match=r"big\.png: is .*; at most 100 million pixels and 32,000 px a side are read"):
+    with pytest.raises(DataError, match=r"big\.png: (a frame of|is far too large)"):
         read_grey(tmp_path / "big.png")
 
 
@@ -214,7 +214,7 @@ def test_an_enormous_image_is_refused_before_it_is_decoded(tmp_path, size):
 def names(folder, layout):
     return {
         p.name: {who: [f.path.name for f in files] for who, files in p.masks.items()}
-        for p in find_pictures(folder, layout)
+        for p in find_pictures(folder, layout).pictures
     }
 
 

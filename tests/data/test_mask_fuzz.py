@@ -108,5 +108,5 @@ def test_no_file_is_image_and_mask_at_once(tmp_path_factory, names, ending):
         (folder / f"{name}.png").touch()
     found = told(lambda: find_pictures(folder, MaskLayout(f"{{stem}}{ending}.png")))
     if not isinstance(found, str):
-        masks = {file.path for picture in found for files in picture.masks.values() for file in files}
-        assert not masks & {picture.image for picture in found}
+        masks = {file.path for picture in found.pictures for files in picture.masks.values() for file in files}
+        assert not masks & {picture.image for picture in found.pictures}

@@ -4,41 +4,16 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-import sys
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import yaml
 
-from uscl.cli.data_labels import classes_of, layout_of, mask_options, nnunet_command, rules_of
-
-_EVERY_S = 10.0
-"""Between two progress lines where there is no terminal."""
+from uscl.cli.data_import import import_group
+from uscl.cli.made import say_made, show_progress
 
 _folder = click.Path(file_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)
-
-_IMPORT_OPTIONS = (
-    click.option("--csv", "csv_path", type=_file, help="Who each file belongs to; default: the CSV in DIR, if any."),
-    click.option("--file-column", metavar="NAME", help="Column of file paths below DIR (file, image or filename)."),
-    click.option("--patient-column", metavar="NAME", help="Column of patients (patient or patient_id)."),
-    click.option(
-        "--group-column",
-        metavar="NAME",
-        help="Column of groups that no split may cut (group, split_group or near_duplicate_group).",
-    ),
-    click.option("--name", metavar="NAME", default="", help="The dataset's own name; default: that of OUT."),
-    click.option("--licence", metavar="TEXT", default="", help="Licence to record; default: the CSV's."),
-)
-
-
-def _import_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_IMPORT_OPTIONS):
-        command = option(command)
-    return command
 
 
 @click.group()
@@ -46,9 +21,7 @@ def data() -> None:
     """Make, import and look at datasets."""
 
 
-@data.group(name="import")
-def import_group() -> None:
-    """Turn files into a dataset."""
+data.add_command(import_group)
 
 
 @data.command()
@@ -76,88 +49,9 @@ def phantom(out: Path, **given: float | None) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise SpecError(f"uscl data phantom: {first['loc'][0]}: {first['msg']}") from error
-    progress = _progress()
+    progress = show_progress()
     build_phantom(spec, out, progress=lambda done, total: progress("patients", done, total))
-    _say_made(out)
-
-
-@import_group.command(name="clips")
-@click.argument("folder", metavar="DIR", type=_folder)
-@click.argument("out", type=_folder)
-@click.option("--size", type=click.IntRange(min=16), default=192, show_default=True, help="Side of a frame, px.")
-@click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read, instead of refusing.")
-@_import_options
-def clips_command(
-    folder: Path,
-    out: Path,
-    *,
-    size: int,
-    skip_unreadable: bool,
-    csv_path: Path | None,
-    file_column: str | None,
-    patient_column: str | None,
-    group_column: str | None,
-    name: str,
-    licence: str,
-) -> None:
-    """Import the videos and DICOM cines below DIR as clips.
-
-    Every frame is decoded; frames are kept square with their aspect, times come from the stream. Container tags,
-    headers and audio are left behind. A CSV in DIR (or --csv) gives patient, group, licence and source of each file.
-    """
-    from uscl.data.ingest.clips import find_clips, import_clips
-    from uscl.data.ingest.table import find_table
-
-    find_clips(folder)
-    columns = {"file_column": file_column, "patient_column": patient_column, "group_column": group_column}
-    table = find_table(folder, given=csv_path, **columns)
-    options = {"size": size, "table": table, "name": name, "licence": licence, "skip_unreadable": skip_unreadable}
-    summary = import_clips(folder, out, progress=_progress(), **options)
-    _say_made(out, summary.remarks)
-
-
-@import_group.command(name="labels")
-@click.argument("folder", metavar="DIR", type=_folder)
-@click.argument("out", type=_folder)
-@click.option("--classes", metavar="1=NAME,...", help="What mask values mean; default: DIR/classes.yaml. 0 is nothing.")
-@click.option("--contains", metavar="OUTER=INNER,...", multiple=True, help="Pixels of INNER belong to OUTER too.")
-@click.option("--ignore", type=int, help="Mask value of pixels that nobody annotated.")
-@click.option("--split-column", metavar="NAME", help="Column with train, validation or test: use that split as it is.")
-@click.option("--size", type=click.IntRange(min=16), default=192, show_default=True, help="For clips merged in later.")
-@mask_options
-@_import_options
-def labels_command(
-    folder: Path,
-    out: Path,
-    *,
-    split_column: str | None,
-    size: int,
-    csv_path: Path | None,
-    file_column: str | None,
-    patient_column: str | None,
-    group_column: str | None,
-    name: str,
-    licence: str,
-    **given: Any,
-) -> None:
-    """Import pairs from images/ and masks/ below DIR as labelled images at their native size.
-
-    Equal names pair up, also in folders further down (test/images, test/masks). A picture that occurs twice is kept
-    once; its copies are marked and used in no split. Near views and groups of the CSV stay in one split. A mask
-    without any class, or an image without a mask, is refused until --empty or --unlisted says what it means.
-    """
-    from uscl.data.ingest.labels import import_labels
-    from uscl.data.ingest.mask_layout import find_pictures
-    from uscl.data.ingest.table import find_table
-
-    layout, rules = layout_of(given), rules_of(given)
-    find_pictures(folder, layout)
-    class_map = classes_of(folder, given)
-    columns = {"file_column": file_column, "patient_column": patient_column, "group_column": group_column}
-    table = find_table(folder, given=csv_path, split_column=split_column, **columns)
-    options = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
-    summary = import_labels(folder, out, layout=layout, rules=rules, progress=_progress(), **options)
-    _say_made(out, summary.remarks)
+    say_made(out)
 
 
 @data.command()
@@ -169,8 +63,8 @@ def merge(first: Path, second: Path, out: Path, *, name: str) -> None:
     """Join the datasets A and B; a patient of one name in both is one patient."""
     from uscl.data.ingest.merge import merge_datasets
 
-    summary = merge_datasets(first, second, out, name=name, progress=_progress())
-    _say_made(out, summary.remarks)
+    summary = merge_datasets(first, second, out, name=name, progress=show_progress())
+    say_made(out, summary.remarks)
 
 
 @data.command()
@@ -201,38 +95,3 @@ def preview(dataset: Path, out: Path, *, cases: int, clips: int) -> None:
 
     save_png(contact_sheet(open_dataset(dataset), num_cases=cases, num_clips=clips), out)
     click.echo(f"wrote {out}")
-
-
-def _say_made(out: Path, remarks: Sequence[str] = ()) -> None:
-    from uscl.data.dataset import open_dataset
-    from uscl.data.wording import counted
-
-    index = open_dataset(out).index
-    frames = sum(clip.num_frames for clip in index.clips)
-    parts = [f"{counted(len(index.clips), 'clip')}, {counted(frames, 'frame')}"] if index.clips else []
-    labelled = counted(len(index.cases), "labelled image")
-    parts += [f"{labelled} ({', '.join(index.classes)})"] if index.cases else []
-    click.echo(f"{out}: {'; '.join(parts)}; fingerprint {index.fingerprint[:10]}")
-    for remark in remarks:
-        click.echo(f"  {remark}")
-
-
-def _progress() -> Callable[[str, int, int], None]:
-    """Progress on stderr: one line rewritten on a terminal; elsewhere a line every 10 s, and the last where any was."""
-    on_terminal = sys.stderr.isatty()
-    said, lines = time.monotonic(), 0
-
-    def progress(what: str, done: int, total: int) -> None:
-        nonlocal said, lines
-        now = time.monotonic()
-        if on_terminal and (done == total or now - said > 0.1):
-            said = now
-            click.echo(f"\r\x1b[K{what} {done}/{total}" + ("\n" if done == total else ""), err=True, nl=False)
-        elif not on_terminal and (now - said > _EVERY_S or (done == total and lines)):
-            said, lines = now, lines + 1
-            click.echo(f"{what} {done}/{total}", err=True)
-
-    return progress
-
-
-import_group.add_command(nnunet_command(_say_made, _progress))

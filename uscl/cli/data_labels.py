@@ -114,9 +114,10 @@ def classes_of(folder: Path, given: dict[str, Any]) -> Any:
 
 
 def nnunet_command(
-    say_made: Callable[[Path, Sequence[str]], None], make_progress: Callable[[], Callable[[str, int, int], None]]
+    finish: Callable[[Path, Sequence[str], Sequence[str]], None],
+    make_progress: Callable[[], Callable[[str, int, int], None]],
 ) -> click.Command:
-    """The command; it says what was made and how far it is as the other imports do."""
+    """The command; `finish` says what was made and what was left out, as the other imports do."""
 
     @click.command(name="nnunet")
     @click.argument("folder", metavar="DIR", type=_folder)
@@ -124,6 +125,7 @@ def nnunet_command(
     @click.option("--channel", type=click.IntRange(min=0), help="Which channel to read, where images have several.")
     @_EMPTY
     @_RESIZE
+    @click.option("--strict", is_flag=True, help="Stop at the first file that cannot be read; nothing is made.")
     @click.option(
         "--csv", "csv_path", type=_file, help="Patient or group of each image (column file, image or filename)."
     )
@@ -137,6 +139,7 @@ def nnunet_command(
         out: Path,
         *,
         channel: int | None,
+        strict: bool,
         csv_path: Path | None,
         size: int,
         name: str,
@@ -150,6 +153,7 @@ def nnunet_command(
         """
         from uscl.data.ingest.labels import import_pictures
         from uscl.data.ingest.nnunet_folder import read_nnunet_folder
+        from uscl.data.ingest.problems import problem_lines
         from uscl.data.ingest.table import read_table
         from uscl.data.writer import refuse_existing
 
@@ -157,9 +161,9 @@ def nnunet_command(
         found = read_nnunet_folder(folder, channel=channel)
         table = read_table(csv_path) if csv_path else None
         options = {"class_map": found.class_map, "size": size, "table": table, "name": name, "licence": licence}
-        summary = import_pictures(
-            found.pictures, folder, out, rules=rules_of(given), progress=make_progress(), **options
-        )
-        say_made(out, (*found.remarks, *summary.remarks))
+        options |= {"rules": rules_of(given), "strict": strict}
+        summary = import_pictures(found.pictures, folder, out, progress=make_progress(), **options)
+        problems = problem_lines(summary.bad, summary.files, "image")
+        finish(out, (*found.remarks, *summary.remarks), problems)
 
     return command

@@ -221,8 +221,12 @@ def _clip_frames(row: dict[str, Any], size: int) -> ClipFrames:
 
 
 def _record_batches(paths: list[Path]) -> list[pa.RecordBatch]:
-    readers = [pa.ipc.open_file(pa.memory_map(str(path))) for path in paths]
-    return [reader.get_batch(number) for reader in readers for number in range(reader.num_record_batches)]
+    batches = []
+    for path in paths:
+        with pa.memory_map(str(path)) as file:  # closed: the views keep the map, not one of the process's open files
+            reader = pa.ipc.open_file(file)
+            batches += [reader.get_batch(number) for number in range(reader.num_record_batches)]
+    return batches
 
 
 def _pixels(column: pa.Array, size: int) -> np.ndarray:

@@ -7,15 +7,18 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from uscl.data.arrow_files import ArrowFiles
+from uscl.data.arrow_files import ArrowFiles, frame_batches
+from uscl.data.content import clip_content, digest, sync_and_hash
 from uscl.data.schema import (
     CLIP_SCHEMA,
     CLIPS_FILE,
@@ -36,15 +39,21 @@ from uscl.errors import DataError
 NEAR_DUPLICATE = 0.15
 """Mean absolute difference to the predecessor, levels of 255, below which a frame is a copy (data-formats.md 12)."""
 
-_BATCH_FRAMES = 512
+
+@dataclass(frozen=True)
+class StoredFrames:
+    """Frames of a clip that lie in a file which `adopt_frames` took."""
+
+    count: int
+    first_row: int
 
 
 class DatasetWriter:
     """A dataset under way. Use as a context manager: leaves nothing behind when an exception passes.
 
     `size` is the side of stored clip frames, px. `fingerprint` replaces the hash over the files where the content
-    is known by other means (a generated dataset). `agreement` holds scores between two raters. DataError where `path`
-    exists, or a clip or case is ill-formed.
+    is known by other means (a generated dataset). `agreement` holds scores between two raters. `aside` is the folder
+    it grows in, on the same file system. DataError where `path` exists, or a clip or case is ill-formed.
     """
 
     def __init__(
@@ -59,6 +68,7 @@ class DatasetWriter:
         sources: Sequence[Mapping[str, Any]] = (),
         fingerprint: str | None = None,
         agreement: Mapping[str, float] | None = None,
+        aside: Path | None = None,
     ) -> None:
         self.path = Path(path)
         self.classes = tuple(classes)
@@ -70,7 +80,8 @@ class DatasetWriter:
         self._document |= {"licence": licence, "sources": [dict(source) for source in sources]}
         self._document |= {"agreement": dict(agreement)} if agreement else {}
         self._fingerprint = fingerprint
-        self._aside = _new_folder(self.path)
+        self._aside = _new_folder(self.path, aside)
+        self._hashed: dict[str, dict[str, Any]] = {}
         self._frames = ArrowFiles(self._aside, "frames", frame_schema(size))
         self._planes = ArrowFiles(self._aside, "labels", PLANE_SCHEMA)
         self._clips: list[dict[str, Any]] = []
@@ -81,7 +92,7 @@ class DatasetWriter:
 
     def add_clip(
         self,
-        frames: np.ndarray,
+        frames: np.ndarray | StoredFrames,
         *,
         clip: str,
         patient: str,
@@ -94,27 +105,46 @@ class DatasetWriter:
         note: str = "",
         content: str | None = None,
     ) -> None:
-        """Store a clip: `frames` (T, S, S) uint8.
+        """Store a clip: `frames` (T, S, S) uint8; or say where they are, with `duplicate` and `content` of theirs.
 
         `times_ms` (T,) rising, None where unknown; `duplicate` (T,) bool, measured on `frames` where not given;
         `sector` (S, S) bool, everything where not given; `source_size` (height, width) px before the letterbox;
         `group` is the unit that must not be split, the patient where empty; `content` replaces the content hash.
         """
         self._claim("clip", clip)
-        frames = np.ascontiguousarray(frames)
-        self._check_frames(clip, frames, times_ms)
-        duplicate = find_duplicates(frames) if duplicate is None else np.asarray(duplicate, bool)
-        sector = np.ones(frames.shape[1:], bool) if sector is None else np.asarray(sector, bool)
+        if isinstance(frames, StoredFrames):
+            assert duplicate is not None and content
+            stored, batches = frames, iter(())
+        else:
+            frames = np.ascontiguousarray(frames)
+            self._check_frames(clip, frames, times_ms)
+            duplicate = find_duplicates(frames) if duplicate is None else np.asarray(duplicate, bool)
+            stored, batches = StoredFrames(len(frames), self._frames.rows), frame_batches(frames)
+        sector = np.ones((self.size, self.size), bool) if sector is None else np.asarray(sector, bool)
         times = None if times_ms is None else np.asarray(times_ms, np.float64)
         row: dict[str, Any] = {"clip": clip, "patient": patient, "group": group or patient, "note": note}
-        row |= {"num_frames": len(frames), "first_row": self._frames.rows, "times_ms": times, "duplicate": duplicate}
+        row |= {"num_frames": stored.count, "first_row": stored.first_row, "times_ms": times, "duplicate": duplicate}
         row |= {"frame_time_ms": median_frame_time(times), "sector": np.packbits(sector).tobytes()}
         height, width = source_size or (self.size, self.size)
         row |= {"source_height_px": height, "source_width_px": width, "spacing_mm": spacing_mm}
-        row["content"] = content or _digest(frames, b"" if times is None else times, duplicate, sector)
+        row["content"] = content or clip_content(np.asarray(frames), times_ms=times, duplicate=duplicate, sector=sector)
         self._clips.append(row)
-        for start in range(0, len(frames), _BATCH_FRAMES):
-            self._frames.append([_frame_column(frames[start : start + _BATCH_FRAMES])])
+        for batch in batches:
+            self._frames.append([batch])
+
+    def adopt_frames(self, file: Path, *, rows: int, entry: Mapping[str, Any]) -> int:
+        """Take over a finished file of `rows` frames without copying; its sha256 and bytes are in `entry`.
+
+        Returns its first row. The file stays where it is, as a second name, where the file system can do that.
+        """
+        target, first = self._frames.next_path(), self._frames.rows
+        try:
+            target.hardlink_to(file)
+        except OSError:
+            file.rename(target)
+        self._frames.rows += rows
+        self._hashed[target.name] = dict(entry)
+        return first
 
     def add_case(
         self,
@@ -157,7 +187,7 @@ class DatasetWriter:
         row |= {"height_px": image.shape[0], "width_px": image.shape[1], "spacing_mm": spacing_mm}
         row |= {"clip": clip, "frame": frame, "rater": rater, "image": image_id if image_id != case else ""}
         row |= {"quality": quality, "view": view, "origin": origin}
-        row["content"] = content or _digest(image, planes, known, sector, json.dumps(spacing_mm).encode())
+        row["content"] = content or digest(image, planes, known, sector, json.dumps(spacing_mm).encode())
         self._cases.append(row)
         packed = (np.packbits(known), np.packbits(sector))
         self._planes.append([pa.array([part.tobytes()], pa.large_binary()) for part in (image, planes, *packed)])
@@ -178,12 +208,13 @@ class DatasetWriter:
         self._planes.close()
         pq.write_table(pa.Table.from_pylist(self._clips, CLIP_SCHEMA), self._aside / CLIPS_FILE)
         pq.write_table(_label_table(self._cases), self._aside / LABELS_FILE)
-        files = {path.name: _sync_and_hash(path) for path in sorted(self._aside.iterdir())}
+        names = sorted(path.name for path in self._aside.iterdir())
+        files = {name: self._hashed.get(name) or sync_and_hash(self._aside / name) for name in names}
         document = self._document | {"files": files}
         fingerprint = self._fingerprint or _fingerprint(document)
         text = json.dumps(document | {"fingerprint": fingerprint}, indent=1, ensure_ascii=False)
         (self._aside / DATASET_FILE).write_text(text + "\n", encoding="utf-8")
-        _sync_and_hash(self._aside / DATASET_FILE)
+        sync_and_hash(self._aside / DATASET_FILE)
         try:
             self._aside.rename(self.path)
         except OSError as error:
@@ -267,8 +298,7 @@ def find_duplicates(frames: np.ndarray) -> np.ndarray:
 
 def is_near_duplicate(frame: np.ndarray, previous: np.ndarray) -> bool:
     """Whether two uint8 images of one shape are the same frame for all purposes of time."""
-    difference = np.maximum(frame, previous) - np.minimum(frame, previous)
-    return bool(difference.mean() < NEAR_DUPLICATE)
+    return bool(cv2.norm(frame, previous, cv2.NORM_L1) / frame.size < NEAR_DUPLICATE)
 
 
 def median_frame_time(times_ms: np.ndarray | None) -> float:
@@ -280,28 +310,6 @@ def _label_table(cases: Sequence[Mapping[str, Any]]) -> pa.Table:
     """The rows of labels.parquet, without the columns about raters that say nothing."""
     silent = [name for name in RATING_COLUMNS if not any(case[name] for case in cases)]
     return pa.Table.from_pylist(list(cases), LABEL_SCHEMA).drop_columns(silent)
-
-
-def _frame_column(frames: np.ndarray) -> pa.Array:
-    width = frames.shape[1] * frames.shape[2]
-    buffer = pa.py_buffer(np.ascontiguousarray(frames).reshape(-1))
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(frames), [None, buffer])
-
-
-def _digest(*parts: np.ndarray | bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        content = part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes()
-        shape = b"" if isinstance(part, bytes) else f"{part.dtype}{part.shape}".encode()
-        digest.update(f"{len(content)}:".encode() + shape)
-        digest.update(content)
-    return digest.hexdigest()
-
-
-def _sync_and_hash(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())  # before the folder gets its name: a power cut leaves all of it or none
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
 
 
 def _fingerprint(document: Mapping[str, Any]) -> str:
@@ -327,9 +335,9 @@ def refuse_existing(path: Path) -> None:
         raise DataError(f"{path} exists already; remove it or choose another place for the dataset")
 
 
-def _new_folder(path: Path) -> Path:
+def _new_folder(path: Path, aside: Path | None) -> Path:
     refuse_existing(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    aside = aside or path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)

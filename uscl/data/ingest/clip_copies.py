@@ -22,6 +22,7 @@ FRAME_CORRELATION = 0.9
 MIN_FRAMES = 16
 """Shorter clips are compared byte for byte only: their motion says too little."""
 _VIEW_PX = 64
+_BLOCK_CLIPS = 256
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ def clip_print(frames: np.ndarray) -> ClipPrint:
     motion = [cv2.norm(one, other, cv2.NORM_L1) / one.size for one, other in itertools.pairwise(frames)]
     chosen = frames[[0, len(frames) // 2, -1]]
     views = [cv2.resize(frame, (_VIEW_PX, _VIEW_PX), interpolation=cv2.INTER_AREA) for frame in chosen]
-    exact = hashlib.sha256(repr(frames.shape).encode() + np.ascontiguousarray(frames).data).hexdigest()
-    return ClipPrint(exact, np.array(motion, np.float32), np.stack(views))
+    exact = hashlib.sha256(repr(frames.shape).encode())
+    exact.update(np.ascontiguousarray(frames).data)
+    return ClipPrint(exact.hexdigest(), np.array(motion, np.float32), np.stack(views))
 
 
 def find_same_recordings(prints: Sequence[ClipPrint]) -> list[SameRecording]:
@@ -75,8 +77,11 @@ def _same_motion(prints: Sequence[ClipPrint], positions: Sequence[int]) -> list[
     motion = np.stack([prints[position].motion for position in positions])
     motion = motion - motion.mean(axis=1, keepdims=True)
     motion /= np.linalg.norm(motion, axis=1, keepdims=True)
-    pairs = np.argwhere(np.triu(motion @ motion.T, 1) >= MOTION_CORRELATION)
-    return [(positions[one], positions[other]) for one, other in pairs.tolist()]
+    pairs: list[tuple[int, int]] = []
+    for start in range(0, len(motion), _BLOCK_CLIPS):  # n x n at once is 200 MB for 7,000 clips
+        alike = motion[start : start + _BLOCK_CLIPS] @ motion.T >= MOTION_CORRELATION
+        pairs += [(start + one, other) for one, other in np.argwhere(alike).tolist() if start + one < other]
+    return [(positions[one], positions[other]) for one, other in pairs]
 
 
 def _same(prints: Sequence[ClipPrint], first: int, second: int) -> bool:

@@ -1,27 +1,28 @@
-"""A folder of videos and DICOM cines -> a dataset of clips."""
+"""A folder of clips -> a dataset: read in parallel, resumed after a stop, the same whatever the number of processes."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
+import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
-from uscl.data.ingest.clip_copies import ClipPrint, clip_print, find_same_recordings
-from uscl.data.ingest.dicom import DICOM_SUFFIXES, is_dicom, read_dicom
-from uscl.data.ingest.frames import DecodedClip
-from uscl.data.ingest.grouping import join_groups
+from uscl.data.ingest.clip_dataset import ReadSource, write_clips
+from uscl.data.ingest.gathering import Gathered, Gathering
 from uscl.data.ingest.options import ClipOptions
-from uscl.data.ingest.table import FileTable, licence_text, match_rows, source_list
-from uscl.data.ingest.video import VIDEO_SUFFIXES, read_video
-from uscl.data.schema import SAME_FRAMES, SAME_RECORDING, UNKNOWN_PATIENT
-from uscl.data.wording import counted
-from uscl.data.writer import DatasetWriter
+from uscl.data.ingest.parts import PartFolder, part_folder
+from uscl.data.ingest.problems import BadFile, bad_file, problem_lines
+from uscl.data.ingest.progress import Progress
+from uscl.data.ingest.sources import FoundClips, find_sources_of_clips
+from uscl.data.ingest.table import FileRow, FileTable, licence_text, match_rows, source_list
+from uscl.data.writer import DatasetWriter, refuse_existing
 from uscl.errors import DataError
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class ImportSummary:
     frames: int = 0
     cases: int = 0
     remarks: tuple[str, ...] = ()
+    bad: tuple[BadFile, ...] = ()
+    """What was left out."""
+    files: int = 0
+    """Files, or pairs of files, that were looked at."""
 
 
 def import_clips(
@@ -39,61 +44,52 @@ def import_clips(
     out: Path,
     *,
     size: int,
+    options: ClipOptions | None = None,
     table: FileTable | None = None,
     name: str = "",
     licence: str = "",
-    skip_unreadable: bool = False,
+    workers: int = 0,
+    strict: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> ImportSummary:
-    """Import every video and DICOM file below `folder` into a dataset at `out`, frames `size` px square.
+    """Import every clip of a known format below `folder` into a dataset at `out`, frames `size` px square.
 
-    `table` gives patients, groups and sources. Without it a DICOM file's patient number is replaced by a running
-    one, and a video is its own patient. DataError, with nothing left at `out`, where a file cannot be read
-    (unless `skip_unreadable`), is missing from the table, or there is none.
+    `options` says what else readers are asked for. `table` gives patients, groups and sources; without it a patient
+    number of a header is replaced by a running one, and any other clip is its own patient. `workers` processes read
+    one file each; 0: this process does. Files that cannot be read are left out and named in the summary. A stopped
+    import goes on where it was when it is called again; the dataset is the same to the bit. DataError, with nothing at
+    `out`, where no file can be read, one cannot and `strict`, or one is missing from the table.
     """
-    files = find_clips(folder)
-    matched = match_rows(table, [file.relative_to(folder).as_posix() for file in files], folder)
-    rows = dict(zip(files, matched.rows, strict=True))
-    sources = source_list(matched.rows)
-    frames, bad, remarks = 0, [], Counter[str]()
-    prints: dict[str, tuple[str, ClipPrint]] = {}
-    pseudonyms: dict[str, str] = {}
-    writer = DatasetWriter(
-        out, name=name or out.name, classes=(), size=size, licence=licence or licence_text(sources), sources=sources
-    )
-    with writer:
-        for file, decoded in _decode_all(files, size, bad, progress):
-            clip = file_id(file.relative_to(folder))
-            row = rows[file]
-            patient = (
-                row.patient or _pseudonym(pseudonyms, decoded.pseudonym_key) or row.group or f"{UNKNOWN_PATIENT}{clip}"
-            )
-            _add(writer, decoded, clip=clip, patient=patient, group=row.group)
-            prints[clip] = (row.group, clip_print(decoded.frames))
-            frames += len(decoded.frames)
-            remarks.update(decoded.notes)
-            remarks["patient unknown: each such clip counts as a patient of its own"] += patient.startswith(
-                UNKNOWN_PATIENT
-            )
-        if bad and not (skip_unreadable and len(bad) < len(files)):
-            raise DataError(_unreadable(bad))
-        remarks.update(_tie_copies(writer, prints))
-    remarks.update({f"unreadable, skipped: {'; '.join(bad)}": len(bad)} if bad else {})
-    told = matched.remarks + tuple(
-        f"{count} of {counted(len(files), 'clip')}: {text}" for text, count in remarks.items() if count
-    )
-    return ImportSummary(clips=len(files) - len(bad), frames=frames, remarks=told)
+    refuse_existing(out)
+    options = replace(options or ClipOptions(size), size=size)
+    found = find_sources_of_clips(folder, options)
+    if strict and found.bad:
+        raise DataError(f"{folder / found.bad[0].name}: {found.bad[0].reason}")
+    matched = match_rows(table, [source.name for source in found.sources], folder)
+    with _ending_on_sigterm(), part_folder(out, folder, options) as parts, _keeping_parts(out, parts):
+        gathered = Gathering(options, parts, workers, strict, progress).run(found.sources)
+        bad = _left_out(folder, found, gathered)
+        writer = DatasetWriter(
+            out,
+            name=name or out.name,
+            classes=(),
+            size=size,
+            licence=licence or licence_text(source_list(matched.rows)),
+            sources=source_list(matched.rows),
+            aside=parts.dataset,
+        )
+        with writer:
+            good = _read_sources(found, gathered, matched.rows)
+            written = write_clips(writer, parts, good, gathered.files)
+        parts.remove()
+    remarks = matched.remarks + found.remarks + written.remarks
+    files = len(found.sources) + len(found.bad)
+    return ImportSummary(written.clips, written.frames, remarks=remarks, bad=bad, files=files)
 
 
 def find_clips(folder: Path) -> list[Path]:
-    """Videos by suffix, DICOM by suffix or (without one) by content, anywhere below `folder`. DataError if none."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    clips = [path for path in files if _is_clip(path)]
-    if not clips:
-        raise DataError(f"{folder}: holds no video and no DICOM file")
-    return clips
+    """Files and folders of images anywhere below `folder` that hold clips, sorted. DataError if none."""
+    return [source.path for source in find_sources_of_clips(folder, ClipOptions(1)).sources]
 
 
 def file_id(relative: Path) -> str:
@@ -102,65 +98,68 @@ def file_id(relative: Path) -> str:
     return word.lstrip(".") or "_"
 
 
-def _is_clip(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    return suffix in VIDEO_SUFFIXES | DICOM_SUFFIXES or (not suffix and path.name != "DICOMDIR" and is_dicom(path))
+def clip_names(paths: Sequence[Path]) -> list[str]:
+    """A plain word for each of several files, no two alike: with the suffix where needed, else with a number."""
+    words = [file_id(path) for path in paths]
+    shared = {word for word, count in Counter(words).items() if count > 1}
+    words = [
+        f"{word}-{path.suffix[1:].lower() or 'file'}" if word in shared else word
+        for word, path in zip(words, paths, strict=True)
+    ]
+    taken: set[str] = set()
+    names = []
+    for word in words:
+        name, number = word, 1
+        while name in taken or (number > 1 and name in words):
+            number += 1
+            name = f"{word}-{number}"
+        taken.add(name)
+        names.append(name)
+    return names
 
 
-def _decode_all(
-    files: Sequence[Path], size: int, bad: list[str], progress: Progress
-) -> Iterator[tuple[Path, DecodedClip]]:
-    """Each file that can be read; of the others, `bad` gets the reason."""
-    for number, file in enumerate(files):
-        progress("clips", number, len(files))
-        try:
-            video = file.suffix.lower() in VIDEO_SUFFIXES
-            yield file, read_video(file, size=size) if video else next(read_dicom(file, ClipOptions(size)))
-        except DataError as error:
-            bad.append(str(error))
-    progress("clips", len(files), len(files))
+def _read_sources(found: FoundClips, gathered: Gathered, rows: Sequence[FileRow]) -> list[ReadSource]:
+    """Those that could be read, named as they would be if all could."""
+    names = clip_names([Path(source.name) for source in found.sources])
+    sources = zip(found.sources, names, rows, strict=True)
+    return [ReadSource(source.key, name, row) for source, name, row in sources if source.name not in gathered.problems]
 
 
-def _add(writer: DatasetWriter, decoded: DecodedClip, *, clip: str, patient: str, group: str) -> None:
-    writer.add_clip(
-        decoded.frames,
-        clip=clip,
-        patient=patient,
-        group=group,
-        times_ms=decoded.times_ms,
-        duplicate=decoded.duplicate,
-        sector=decoded.sector,
-        source_size=decoded.source_size,
-        spacing_mm=decoded.spacing_mm,
-        note="; ".join(decoded.notes),
-    )
+def _left_out(folder: Path, found: FoundClips, gathered: Gathered) -> tuple[BadFile, ...]:
+    """Every file without a clip in the dataset. DataError where that is all of them."""
+    paths = {source.name: source.path for source in found.sources if source.name in gathered.problems}
+    bad = (*found.bad, *(bad_file(path, folder, gathered.problems[name]) for name, path in paths.items()))
+    if len(paths) == len(found.sources):
+        lines = problem_lines(bad, len(bad))[1:]
+        raise DataError(f"{folder}: no file can be read; {'; '.join(line.strip() for line in lines)}")
+    return bad
 
 
-def _tie_copies(writer: DatasetWriter, prints: Mapping[str, tuple[str, ClipPrint]]) -> dict[str, int]:
-    """Put the clips of one recording into one group, note it on each later one; remarks and how many they concern."""
-    clips = list(prints)
-    found = find_same_recordings([clip for _, clip in prints.values()])
-    groups = join_groups(clips, [group for group, _ in prints.values()], [(pair.first, pair.second) for pair in found])
-    noted = {pair.second: pair for pair in reversed(found)}  # exact ones come first and win
-    for position, clip in enumerate(clips):
-        pair = noted.get(position)
-        note = "" if pair is None else (SAME_FRAMES if pair.exact else SAME_RECORDING) + clips[pair.first]
-        if note or groups[position] != prints[clip][0]:
-            writer.amend_clip(clip, group=groups[position], note=note)
-    remarks = {}
-    for exact, what in ((True, "exact copy of another"), (False, "another crop or encoding of one recording")):
-        pairs = [pair for pair in noted.values() if pair.exact == exact]
-        if pairs:
-            example = min(pairs, key=lambda pair: pair.second)
-            named = f"{clips[example.second]} of {clips[example.first]}"
-            remarks[f"{what} ({named}): kept in one group, so in one split"] = len(pairs)
-    return remarks
+@contextlib.contextmanager
+def _keeping_parts(out: Path, parts: PartFolder) -> Iterator[None]:
+    """What is read stays for the next start, unless that is nothing; a full disk is a DataError."""
+    try:
+        yield
+    except OSError as error:
+        kept = f"what is read so far is kept in {parts.path} for the next start"
+        raise DataError(f"{out}: cannot be written: {error.strerror or error}; {kept}") from error
+    finally:
+        if parts.path.exists() and not parts.any_whole():
+            parts.remove()
 
 
-def _pseudonym(pseudonyms: dict[str, str], key: str) -> str:
-    return pseudonyms.setdefault(key, f"patient-{len(pseudonyms) + 1:04}") if key else ""
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the processes that read, as Ctrl-C does, and then this one; where signals can be caught at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _unreadable(bad: Sequence[str]) -> str:
-    more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
-    return f"{'; '.join(bad[:3])}{more}. Mend or remove what cannot be read, or leave it out with --skip-unreadable"
+def _end(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)

@@ -15,6 +15,7 @@ from uscl.data.ingest.dicom_pixels import PixelData, open_pixels
 from uscl.data.ingest.dicom_region import BModeRegion, holds_what_moves, select_region, whole_image
 from uscl.data.ingest.dicom_time import frame_times
 from uscl.data.ingest.frames import DecodedClip, FrameCollector, NativeFrame
+from uscl.data.ingest.limits import TooLarge, check_clip_size
 from uscl.data.ingest.options import ClipOptions
 from uscl.errors import DataError
 
@@ -54,13 +55,14 @@ def _opened(path: Path) -> Iterator[tuple[pydicom.Dataset, PixelData]]:
         with path.open("rb") as file:
             header = read_header(file)
             yield header, open_pixels(file, header, pixel_layout(header))
-    except DicomRefusal as error:
+    except (DicomRefusal, TooLarge) as error:
         raise DataError(f"{path}: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or 'input error'}") from error
 
 
 def _read(header: pydicom.Dataset, pixels: PixelData, options: ClipOptions) -> DecodedClip:
+    check_clip_size(pixels.count, frame_pixels=pixels.layout.rows * pixels.layout.columns, size=options.size)
     region = _confirmed_region(header, pixels)
     collector = FrameCollector(options.size, aspect=region.aspect)
     coloured = 0

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from uscl.data.ingest.frame_stack import FrameStack
+from uscl.data.ingest.limits import check_clip_size, check_frame_size
 from uscl.data.letterbox import Letterbox
 from uscl.data.writer import is_near_duplicate
 
@@ -65,13 +67,15 @@ class FrameCollector:
 
     def __init__(self, size: int, *, aspect: float = 1.0) -> None:
         self._size, self._aspect = size, aspect
-        self._frames: list[np.ndarray] = []
+        self._frames = FrameStack(size)
         self._duplicate: list[bool] = []
         self._previous: np.ndarray | None = None
         self._brightest: np.ndarray | None = None
 
     def add(self, frame: np.ndarray) -> None:
-        """`frame` (H, W) uint8. ValueError where its shape is not that of the frames before."""
+        """`frame` (H, W) uint8. ValueError where its shape is not that of the frames before, or it is one too many."""
+        check_frame_size(*frame.shape)
+        check_clip_size(len(self._frames) + 1, frame_pixels=frame.size, size=self._size)
         if self._previous is not None and frame.shape != self._previous.shape:
             raise ValueError(f"frame {len(self._frames)} is {frame.shape}, those before {self._previous.shape}")
         self._duplicate.append(self._previous is not None and is_near_duplicate(frame, self._previous))
@@ -99,7 +103,7 @@ class FrameCollector:
         box = Letterbox(*brightest.shape, self._size)
         spacing = None if row_mm is None else (row_mm / box.scale, row_mm / box.scale)
         return DecodedClip(
-            frames=np.stack(self._frames),
+            frames=self._frames.stacked(),
             duplicate=np.array(self._duplicate),
             sector=box.to_square(find_sector(brightest, max_black=MAX_BLACK)),
             source_size=(box.height, box.width),

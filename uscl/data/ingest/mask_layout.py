@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from uscl.data.ingest.clips import file_id
+from uscl.data.ingest.found import find_files
 from uscl.data.ingest.label_volumes import is_volume, stem_of
 from uscl.data.ingest.mask_values import MaskFile
 from uscl.data.ingest.masks import IMAGE_SUFFIXES
+from uscl.data.ingest.problems import BadFile, bad_file
 from uscl.data.wording import listed
 from uscl.errors import DataError
 
@@ -52,22 +54,42 @@ SIDE_BY_SIDE = MaskLayout()
 """`images` and `masks`, one mask of each name."""
 
 
-def find_pictures(folder: Path, layout: MaskLayout = SIDE_BY_SIDE) -> list[Picture]:
-    """Images at or below `folder` with their masks, sorted; an image without any is among them.
+@dataclass(frozen=True)
+class FoundPictures:
+    """What lies below a folder."""
 
-    By name, never by position: a missing file would shift every later pair. DataError where a mask has no image, or
-    it is not clear which is meant.
+    pictures: tuple[Picture, ...]
+    """Images with their masks, sorted; an image without any is among them."""
+    strays: tuple[BadFile, ...] = ()
+    """Masks without an image."""
+    remarks: tuple[str, ...] = ()
+    """What was passed over."""
+
+
+def find_pictures(folder: Path, layout: MaskLayout = SIDE_BY_SIDE) -> FoundPictures:
+    """Images at or below `folder` with their masks.
+
+    By name, never by position: a missing file would shift every later pair. Links that lead out of the folder are not
+    followed. DataError where there is no image, or it is not clear which is meant.
     """
-    pictures = _by_pattern(folder, layout.pattern) if layout.pattern else _side_by_side(folder, layout.subfolders)
+    found = find_files(folder)
+    tree = _by_folder(found.files)
+    strays: list[BadFile] = []
+    if layout.pattern:
+        pictures = _by_pattern(folder, tree, layout.pattern)
+    else:
+        pictures = _side_by_side(folder, tree, layout.subfolders, strays)
     if not pictures:
-        raise DataError(f"{folder}: holds no image with a mask")
-    return pictures
+        told = f"; {strays[0]}" if strays else ""
+        raise DataError(f"{folder}: holds no image with a mask{told}")
+    return FoundPictures(tuple(pictures), tuple(strays), found.remarks)
 
 
 def class_folders(folder: Path) -> list[str]:
     """The names of the folders within every `masks` at or below `folder`, sorted. DataError where there are none."""
-    homes = [path for path in (folder / "masks", *sorted(folder.rglob("masks"))) if path.is_dir()]
-    names = sorted({name for home in dict.fromkeys(homes) for name in _mask_folders(home, "class")})
+    tree = _by_folder(find_files(folder).files)
+    homes = sorted({path.parent for path in tree if path.parent.name == "masks"})
+    names = sorted({name for home in homes for name in _mask_folders(home, tree, "class")})
     if not names:
         raise DataError(f"{folder}: holds no folder `masks` with a folder per class")
     return names
@@ -88,39 +110,47 @@ def listed_problems(problems: Sequence[str]) -> str:
     return "; ".join(problems[:_SHOWN]) + more
 
 
-def _side_by_side(folder: Path, subfolders: str) -> list[Picture]:
-    homes = [path for path in (folder / "images", *sorted(folder.rglob("images"))) if path.is_dir()]
+def _by_folder(files: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Images and volumes by the folder they lie in."""
+    tree: dict[Path, list[Path]] = {}
+    for path in files:
+        if path.suffix.lower() in IMAGE_SUFFIXES or is_volume(path):
+            tree.setdefault(path.parent, []).append(path)
+    return tree
+
+
+def _side_by_side(
+    folder: Path, tree: Mapping[Path, Sequence[Path]], subfolders: str, strays: list[BadFile]
+) -> list[Picture]:
+    homes = sorted((home for home in tree if home.name == "images"), key=lambda home: (home != folder / "images", home))
     if not homes:
-        raise DataError(f"{folder}: holds no folder `images` (with `masks` beside it)")
+        empty = (folder / "images").is_dir()
+        what = "its folder `images` is empty" if empty else "holds no folder `images` (with `masks` beside it)"
+        raise DataError(f"{folder}: {what}")
     pictures: list[Picture] = []
-    strays: list[str] = []
-    for home in dict.fromkeys(homes):
-        images, masks = by_stem(home), _mask_folders(home.with_name("masks"), subfolders)
+    for home in homes:
+        images, masks = by_stem(tree[home]), _mask_folders(home.with_name("masks"), tree, subfolders)
         for stem in sorted({stem for files in masks.values() for stem in files} - set(images)):
-            strays.append(f"{next(files[stem] for files in masks.values() if stem in files)} has no image")
+            stray = next(files[stem] for files in masks.values() if stem in files)
+            strays.append(bad_file(stray, folder, "has no image of the same name"))
         pictures += [_picture(path, folder, _of_stem(masks, stem, subfolders)) for stem, path in sorted(images.items())]
-    if strays:
-        raise DataError(listed_problems(strays) + "; each mask needs the image of the same name")
-    if not pictures:
-        raise DataError(f"{folder}: its folder `images` is empty")
     return pictures
 
 
-def _mask_folders(masks: Path, subfolders: str) -> dict[str, dict[str, Path]]:
+def _mask_folders(masks: Path, tree: Mapping[Path, Sequence[Path]], subfolders: str) -> dict[str, dict[str, Path]]:
     """Name of a folder within `masks` (empty: itself) -> its files by stem."""
-    inner = sorted(path for path in masks.iterdir() if path.is_dir()) if masks.is_dir() else []
-    inner = [path for path in inner if not path.name.startswith(".") and by_stem(path)]
+    inner = sorted(path for path in tree if path.parent == masks)
     if not subfolders:
-        if inner and not by_stem(masks):
+        if inner and masks not in tree:
             names = listed([path.name for path in inner], shown=4)
             raise DataError(
                 f"{masks}: holds folders ({names}) and no masks; --subfolders class takes each as one class, "
                 "--subfolders rater as one rater"
             )
-        return {"": by_stem(masks)}
+        return {"": by_stem(tree.get(masks, ()))}
     if not inner:
         raise DataError(f"{masks}: holds no folder with masks; --subfolders {subfolders} expects one per {subfolders}")
-    return {path.name: by_stem(path) for path in inner}
+    return {path.name: by_stem(tree[path]) for path in inner}
 
 
 def _of_stem(masks: Mapping[str, Mapping[str, Path]], stem: str, subfolders: str) -> dict[str, tuple[MaskFile, ...]]:
@@ -130,19 +160,16 @@ def _of_stem(masks: Mapping[str, Mapping[str, Path]], stem: str, subfolders: str
     return {"": tuple(MaskFile(path, name) for name, path in found.items())} if found else {}
 
 
-def _by_pattern(folder: Path, pattern: str) -> list[Picture]:
+def _by_pattern(folder: Path, tree: Mapping[Path, Sequence[Path]], pattern: str) -> list[Picture]:
     if pattern.count(STEM) != 1 or "/" in pattern or "\\" in pattern or pattern == STEM:
         raise DataError(
             f"--mask-pattern: cannot read {pattern!r}; expected a file name with {STEM}, like {STEM}_mask.png "
             f"({STEM}_mask*.png where an image has several)"
         )
-    files = sorted(path for path in folder.rglob("*") if _is_picture(path))
-    by_folder: dict[Path, list[Path]] = {}
-    for path in files:
-        by_folder.setdefault(path.parent, []).append(path)
+    files = sorted(path for members in tree.values() for path in members)
     owners: dict[Path, list[Path]] = {}
-    for home, members in by_folder.items():
-        beside = by_folder.get(home.with_name("masks"), []) if home.name == "images" else []
+    for home, members in tree.items():
+        beside = tree.get(home.with_name("masks"), ()) if home.name == "images" else []
         for mask in (*members, *beside):
             owners.setdefault(mask, []).extend(_owners(mask, members, pattern))
     masks = {mask for mask, images in owners.items() if images}
@@ -181,17 +208,12 @@ def case_name(relative: Path) -> str:
     return file_id((home.parent if home.name == "images" else home) / f"{stem_of(relative)}.file")
 
 
-def _is_picture(path: Path) -> bool:
-    return path.is_file() and path.name[0] != "." and (path.suffix.lower() in IMAGE_SUFFIXES or is_volume(path))
-
-
-def by_stem(folder: Path) -> dict[str, Path]:
+def by_stem(files: Iterable[Path]) -> dict[str, Path]:
     """Images and volumes of a folder by name without suffix. DataError where two have one name."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if _is_picture(path):
-            stem = stem_of(path)
-            if stem in found:
-                raise DataError(f"{path} and {found[stem].name} have the same stem; which is meant?")
-            found[stem] = path
+    for path in sorted(files):
+        stem = stem_of(path)
+        if stem in found:
+            raise DataError(f"{path} and {found[stem].name} have the same stem; which is meant?")
+        found[stem] = path
     return found

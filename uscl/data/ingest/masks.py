@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +13,11 @@ import numpy as np
 import yaml
 from PIL import Image, ImageOps
 
+from uscl.data.ingest.limits import MAX_FRAME_PIXELS, TooLarge, check_frame_size
 from uscl.errors import DataError
 from uscl.spec.regions import all_within
 
 IMAGE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"))
-MAX_PIXELS = 100_000_000
-"""Of one image, 10,000 x 10,000: a hundred times a scanner's screen."""
-MAX_SIDE_PX = 32_000
-"""Beyond it OpenCV's functions overflow."""
-_MOST = f"{MAX_PIXELS // 1_000_000} million pixels and {MAX_SIDE_PX:,} px a side"
 
 Colour = tuple[int, int, int]
 """Red, green, blue, each 0 to 255."""
@@ -129,21 +126,23 @@ def checked_map(where: str, class_map: ClassMap) -> ClassMap:
 
 
 def open_image(path: Path) -> Image.Image:
-    """The decoded picture, upright. DataError where it cannot be read or is too large to be a scanner's."""
+    """The decoded picture, upright. DataError, naming the file, whatever Pillow raises of damaged or huge ones."""
     try:
-        with Image.open(path) as image:
-            _check_size(path, image.size)
-            return ImageOps.exif_transpose(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # before our own look at the size
-        raise DataError(f"{path}: is far too large; at most {_MOST} are read") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                check_frame_size(image.height, image.width)
+                return ImageOps.exif_transpose(image)
+    except TooLarge as error:
+        raise DataError(f"{path}: {error}") from error
+    except Image.DecompressionBombError as error:  # before our own look at the size
+        raise DataError(
+            f"{path}: is far too large; at most {MAX_FRAME_PIXELS // 1_000_000} million pixels are read"
+        ) from error
     except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{path}: cannot be read as an image: {error}") from error
-
-
-def _check_size(path: Path, size: tuple[int, int]) -> None:
-    """Before anything is decoded; `size` is width and height."""
-    if size[0] * size[1] > MAX_PIXELS or max(size) > MAX_SIDE_PX:
-        raise DataError(f"{path}: is {size[0]:,} x {size[1]:,} px (width x height); at most {_MOST} are read")
+        raise DataError(f"{path}: cannot be read as an image: {' '.join(str(error).split())}") from error
+    except Exception as error:  # struct.error, TypeError, OverflowError, ...: damaged tags of TIFF and PNG
+        raise DataError(f"{path}: cannot be read as an image ({type(error).__name__})") from error
 
 
 def _value(value: Any) -> int:

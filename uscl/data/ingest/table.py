@@ -123,6 +123,8 @@ def read_table(
     with path.open(newline="", encoding="utf-8-sig") as stream:
         for line in (reader := csv.DictReader(stream)):
             name = (line[file] or "").replace("\\", "/").removeprefix("./")
+            if ".." in name.split("/"):
+                raise DataError(f"{path}:{reader.line_num}: {name!r} leaves the folder; paths go down from it")
             if name in rows:
                 raise DataError(f"{path}:{reader.line_num}: {name!r} occurs twice; one row per file")
             rows[name] = FileRow(**{key: (line[column] or "").strip() for key, column in chosen.items() if column})

@@ -10,6 +10,7 @@ import av
 import numpy as np
 
 from uscl.data.ingest.frames import DecodedClip, FrameCollector, NativeFrame
+from uscl.data.ingest.limits import MAX_FRAME_PIXELS, check_frame_size
 from uscl.errors import DataError
 
 VIDEO_SUFFIXES = frozenset(
@@ -46,6 +47,9 @@ def _opened(path: Path) -> Iterator[av.container.InputContainer]:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise DataError(f"{path}: holds no video stream")
+            codec = container.streams.video[0].codec_context
+            check_frame_size(codec.height, codec.width)
+            codec.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # also where the stream itself says otherwise
             yield container
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -54,7 +58,7 @@ def _opened(path: Path) -> Iterator[av.container.InputContainer]:
 
 def _decode(path: Path, container: av.container.InputContainer, size: int) -> DecodedClip:
     stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = 1  # a file per core; and what is damaged decodes the same every time
     ratio = stream.sample_aspect_ratio
     collector = FrameCollector(size, aspect=float(ratio) if ratio else 1.0)
     stamps: list[float | None] = []
