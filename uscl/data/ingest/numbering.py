@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 _NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d{1,15})(?P<after>\D*)")
@@ -35,8 +36,7 @@ class Series:
     @property
     def step(self) -> int:
         """By how much the numbers of neighbours differ most often; of equals the smaller."""
-        pairs = zip(self.files, self.files[1:], strict=False)
-        counts = Counter(later.number - earlier.number for earlier, later in pairs)
+        counts = Counter(later.number - earlier.number for earlier, later in pairwise(self.files))
         return min(counts, key=lambda step: (-counts[step], step)) if counts else 1
 
     def runs(self) -> Iterator[tuple[NumberedFile, ...]]:
@@ -52,8 +52,8 @@ class Series:
 def find_series(files: Iterable[Path]) -> tuple[list[Series], int]:
     """Series of two files or more of one folder, in the order of their names, and how many files are in none.
 
-    Files that are masks by their names are passed over. Numbers are compared as numbers, so un-padded names sort rightly. ValueError where a series has a number twice
-    (`a1.png`, `a01.png`, or `a1.png`, `a1.jpg`).
+    Files that are masks by their names are passed over. Numbers are compared as numbers, so un-padded names sort
+    rightly. ValueError where a series has a number twice (`a1.png` and `a01.png`, or `a1.png` and `a1.jpg`).
     """
     found: dict[tuple[str, str], list[NumberedFile]] = {}
     others = 0
@@ -71,7 +71,7 @@ def find_series(files: Iterable[Path]) -> tuple[list[Series], int]:
 
 def _sorted(members: Sequence[NumberedFile]) -> Series:
     ordered = sorted(members, key=lambda member: member.number)
-    for earlier, later in zip(ordered, ordered[1:], strict=False):
+    for earlier, later in pairwise(ordered):
         if earlier.number == later.number:
             raise ValueError(
                 f"{earlier.path.name} and {later.path.name} have the same frame number; keep one of them per number"

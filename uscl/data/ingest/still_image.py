@@ -46,12 +46,15 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 def upright_pixels(image: Image.Image) -> np.ndarray:
     """(H, W) of the file's own type where it is deep grey, (H, W) uint8 grey, or (H, W, 3) uint8 RGB.
 
-    Palettes become their colours; what is transparent becomes black.
+    Palettes become their colours; what is transparent becomes black. ValueError where values are not finite.
     """
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        return np.array(image)
+        deep = np.array(image)
+        if not np.isfinite(deep).all():
+            raise ValueError("holds values that are not numbers")
+        return deep
     if image.mode in ("1", "L"):
         return np.array(image.convert("L"))
     if image.has_transparency_data:

@@ -24,9 +24,9 @@ VIDEO_SUFFIXES = frozenset(
 )
 _CONTAINERS = "avi,asf,flv,gif,matroska,mov,mp4,mpeg,mpegts,mpegvideo,ogg,webm"
 """Formats by content, whatever the suffix says. Not those that name other files: concat, hls, image sequences."""
+_OPENING = {"format_whitelist": _CONTAINERS, "max_pixels": str(MAX_FRAME_PIXELS)}
 _DECODER = {"err_detect": "explode", "max_pixels": str(MAX_FRAME_PIXELS)}
 """A damaged frame is an error, not a frame patched up from others; a frame too large is not begun."""
-_ATTACHED_PICTURE = "attached_pic"
 
 
 def find_videos(files: Sequence[Path]) -> list[Path]:
@@ -78,7 +78,7 @@ class _Video:
 def _opened(path: Path) -> Iterator[_Video]:
     """An open file with a video stream; what libav says against it as a DataError."""
     try:
-        with av.open(str(path), options={"format_whitelist": _CONTAINERS}) as container:
+        with av.open(str(path), options=_OPENING) as container:
             yield _video(path, container)
     except (av.FFmpegError, ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -115,7 +115,7 @@ def _pictures(video: _Video) -> Iterator[Picture | Break]:
 
     DataError where there is none at all.
     """
-    pixels, lost, count = FramePixels(), 0, 0
+    pixels, lost, count, sized = FramePixels(), 0, 0, video.stream.codec_context.width > 0
     for frame in _decoded(video):
         if frame is None:
             lost += 1
@@ -128,8 +128,9 @@ def _pictures(video: _Video) -> Iterator[Picture | Break]:
             count += 1
             yield _picture(video, frame, pixels)
     if not count:
-        what = "only damaged frames" if lost else "no frame that can be decoded"
-        raise DataError(f"{video.path}: holds {what}")
+        what = "holds only damaged frames" if lost else "holds no frame that can be decoded"
+        what = what if sized else "declares no frame size, or one of more than 100 million pixels"
+        raise DataError(f"{video.path}: {what}")
     if lost:
         yield Break(_CUT)
 

@@ -41,7 +41,7 @@ class FramePixels:
 
 
 def turned(image: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
-    """`image` (H, W) as its display matrix (a, b, c, d: x' = a x + c y, y' = b x + d y) wants it: quarter turns, mirrors."""
+    """`image` (H, W) by its display matrix (a, b, c, d), x' = a x + c y, y' = b x + d y: quarter turns and mirrors."""
     if matrix is None:
         return image
     a, b, c, d = matrix

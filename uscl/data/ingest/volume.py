@@ -19,7 +19,7 @@ from uscl.data.ingest.numbering import names_a_mask
 from uscl.data.ingest.options import ClipOptions
 from uscl.data.ingest.pictures import Picture, clips_from
 from uscl.data.ingest.still_image import grey_of_rgb
-from uscl.data.ingest.volume_header import check_pixel_file
+from uscl.data.ingest.volume_header import check_nifti_length, check_pixel_file
 from uscl.errors import DataError
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".vol")
@@ -77,6 +77,7 @@ def _read(path: Path) -> tuple[np.ndarray, tuple[float, float] | None]:
     try:
         reader.ReadImageInformation()
         _check_size(reader.GetSize(), reader.GetNumberOfComponents(), itk, reader.GetPixelID())
+        check_nifti_length(path)
         image = reader.Execute()
     except RuntimeError as error:
         raise ValueError("cannot be read as a volume: it is damaged, cut short, or not what its name says") from error
@@ -132,9 +133,7 @@ def _scale_of(planes: np.ndarray) -> GreyScale:
         raise ValueError("holds values that are not numbers")
     values = _few_values(planes)
     if values:
-        raise ValueError(
-            f"holds {values} different whole numbers: labels rather than grey levels; import it with its image as labels"
-        )
+        raise ValueError(f"holds only {values} different values, all whole: labels rather than grey levels, so no clip")
     return GreyScale.of(lowest, highest, whole=planes.dtype.kind in "iu")
 
 
