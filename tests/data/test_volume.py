@@ -1,12 +1,18 @@
 """Volumes as clips: axes, depth, spacing, colour, missing pixel files, and what is no clip."""
 
-import builtins
+import importlib.util
 import struct
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from clip_files import speckle
 
+from uscl.data.ingest import volume, volume_pixels
 from uscl.data.ingest.options import ClipOptions
 from uscl.data.ingest.volume import find_volumes, read_volume
 from uscl.data.ingest.volume_header import check_nifti_length
@@ -14,6 +20,45 @@ from uscl.errors import DataError
 
 itk = pytest.importorskip("SimpleITK")
 OPTIONS = ClipOptions(48)
+
+
+@pytest.fixture
+def own_process():
+    """For a test that takes the time of starting another Python."""
+
+
+@pytest.fixture(autouse=True)
+def this_process(request, monkeypatch):
+    """SimpleITK reads in the process of the test, which is faster; unless it asks for `own_process`."""
+
+    def run(command, **settings):
+        assert settings["timeout"] and command[:3] == [sys.executable, "-P", volume_pixels.__file__]
+        said, code = StringIO(), 0
+        with redirect_stdout(said):
+            try:
+                volume_pixels.main(command[3], command[4], int(command[5]))
+            except RuntimeError:
+                code = 1
+        return SimpleNamespace(stdout=said.getvalue().encode(), returncode=code)
+
+    if "own_process" not in request.fixturenames:
+        monkeypatch.setattr(subprocess, "run", run)
+
+
+def test_another_process_reads_and_may_die(tmp_path, rng, own_process, monkeypatch, capfd):
+    array = speckle(rng, 5, 48, 48)
+    path = write(tmp_path / "a.mha", array)
+    assert np.array_equal(read_one(path).frames, array)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(DataError, match=r"a\.mha: cannot be read as a volume: it is damaged, cut short, or not"):
+        read_one(path)
+    for body in ("import os; os.abort()", "import time; time.sleep(60)"):
+        (tmp_path / "program.py").write_text(body)
+        monkeypatch.setattr(volume_pixels, "__file__", str(tmp_path / "program.py"))
+        monkeypatch.setattr(volume, "_TIMEOUT_S", 1)
+        with pytest.raises(DataError, match=r"cannot be read as a volume(: it is damaged|.* within 1 s)"):
+            read_one(path)
+    assert capfd.readouterr() == ("", "")
 
 
 def write(path, array, *, spacing=None, vector=False):
@@ -191,10 +236,10 @@ def test_nifti_2_is_measured_by_its_own_header(tmp_path, order):
     header[14:16], header[16:80] = struct.pack(f"{order}h", 8), struct.pack(f"{order}8q", 3, 10, 10, 5, 1, 1, 1, 1)
     header[168:176] = struct.pack(f"{order}q", 544)
     (tmp_path / "a.nii").write_bytes(bytes(header) + bytes(504))
-    check_nifti_length(tmp_path / "a.nii")
+    check_nifti_length(tmp_path / "a.nii", max_bytes=10**6)
     (tmp_path / "a.nii").write_bytes(bytes(header) + bytes(503))
     with pytest.raises(ValueError, match="holds fewer bytes than its header declares"):
-        check_nifti_length(tmp_path / "a.nii")
+        check_nifti_length(tmp_path / "a.nii", max_bytes=10**6)
 
 
 def test_kretz_volumes_are_refused_for_that_reason(tmp_path):
@@ -206,13 +251,6 @@ def test_kretz_volumes_are_refused_for_that_reason(tmp_path):
 
 def test_without_the_extra_its_name_is_told(tmp_path, rng, monkeypatch):
     path = write(tmp_path / "a.nii", speckle(rng, 2, 48, 48))
-    plain = builtins.__import__
-
-    def without(name, *rest, **more):
-        if name == "SimpleITK":
-            raise ImportError(name)
-        return plain(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"a\.nii: is a volume, which needs SimpleITK: pip install 'uscl\[volumes\]'"):
         read_one(path)

@@ -4,12 +4,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from uscl.data.ingest import volume_pixels
 from uscl.data.ingest.colour import is_colour
 from uscl.data.ingest.frames import DecodedClip
 from uscl.data.ingest.grey_levels import GreyScale
@@ -25,6 +30,8 @@ from uscl.errors import DataError
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".vol")
 MAX_VOLUME_BYTES = 1 << 32
 """Of the pixels of one volume: SimpleITK reads it whole."""
+_TIMEOUT_S = 600
+_UNREADABLE = "cannot be read as a volume: it is damaged, cut short, or not what its name says"
 MAX_LABEL_VALUES = 16
 """A volume of so few different whole numbers holds labels, not grey levels."""
 _MOST_AXES = 4
@@ -49,17 +56,18 @@ def read_volume(path: Path, options: ClipOptions) -> Iterator[DecodedClip]:
     options' frame rate only. DataError, naming the file, where it cannot be read, holds labels, or has axes that are
     not planes over time.
     """
-    try:
-        _refuse_kretz(path)
-        check_pixel_file(path)
-        planes, spacing_mm = _read(path)
-        scale = _scale_of(planes)
-    except (ValueError, OSError, MemoryError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error) or "is too large for the memory"
-        raise DataError(f"{path}: {reason}") from error
-    notes = (scale.note,) if scale.note else ()
-    notes += () if spacing_mm else ("no spacing in mm that can be believed",)
-    yield from clips_from(_pictures(planes, scale, spacing_mm), options, notes=notes)
+    with tempfile.TemporaryDirectory(prefix="uscl-volume-") as place:
+        try:
+            _refuse_kretz(path)
+            check_pixel_file(path)
+            check_nifti_length(path, max_bytes=MAX_VOLUME_BYTES)
+            planes, spacing_mm = _read(path, Path(place))
+            scale = _scale_of(planes)
+        except (ValueError, OSError) as error:
+            raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        notes = (scale.note,) if scale.note else ()
+        notes += () if spacing_mm else ("no spacing in mm that can be believed",)
+        yield from clips_from(_pictures(planes, scale, spacing_mm), options, notes=notes)
 
 
 def _refuse_kretz(path: Path) -> None:
@@ -69,43 +77,36 @@ def _refuse_kretz(path: Path) -> None:
         raise ValueError("is a Kretz volume, a closed format; export it from the scanner as DICOM, or save it as NIfTI")
 
 
-def _read(path: Path) -> tuple[np.ndarray, tuple[float, float] | None]:
-    """(T, H, W) or (T, H, W, C) of the file's type, and the (row, column) spacing in mm where it can be believed."""
-    itk = _simple_itk()
-    reader = itk.ImageFileReader()
-    reader.SetFileName(str(path))
+def _read(path: Path, place: Path) -> tuple[np.ndarray, tuple[float, float] | None]:
+    """(T, H, W) or (T, H, W, C) of the file's type, and the (row, column) spacing in mm where it can be believed.
+
+    SimpleITK works in a process of its own, for it can crash on damaged headers; its array lies in `place`.
+    """
+    if importlib.util.find_spec("SimpleITK") is None:
+        raise ValueError("is a volume, which needs SimpleITK: pip install 'uscl[volumes]'")
+    pixels = place / "pixels.npy"
+    command = [sys.executable, "-P", volume_pixels.__file__, str(path.resolve()), str(pixels), str(MAX_VOLUME_BYTES)]
     try:
-        reader.ReadImageInformation()
-        _check_size(reader.GetSize(), reader.GetNumberOfComponents(), itk, reader.GetPixelID())
-        check_nifti_length(path)
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise ValueError("cannot be read as a volume: it is damaged, cut short, or not what its name says") from error
-    array = itk.GetArrayFromImage(image)
-    components = image.GetNumberOfComponentsPerPixel()
-    planes = _planes(array, components)
-    column, row = (float(value) for value in image.GetSpacing()[:2])
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"cannot be read as a volume within {_TIMEOUT_S} s") from None
+    if not done.stdout:
+        raise ValueError(_UNREADABLE)
+    facts = json.loads(done.stdout)
+    _check_size(facts["size"], facts["bytes"])
+    if done.returncode:
+        raise ValueError(_UNREADABLE)
+    column, row = facts["spacing"][:2]
     believed = all(np.isfinite(value) and 0 < value < 10 for value in (row, column)) and (row, column) != (1.0, 1.0)
+    planes = _planes(np.load(pixels, mmap_mode="r"), facts["components"])
     return planes, (row, column) if believed else None
 
 
-def _simple_itk() -> Any:
-    try:
-        import SimpleITK
-    except ImportError:
-        raise ValueError("is a volume, which needs SimpleITK: pip install 'uscl[volumes]'") from None
-    SimpleITK.ProcessObject.GlobalWarningDisplayOff()
-    return SimpleITK
-
-
-def _check_size(size: Sequence[int], components: int, itk: Any, pixel: int) -> None:
+def _check_size(size: Sequence[int], num_bytes: int) -> None:
     """ValueError where the header declares more than is read, or axes that are not planes over time."""
-    check_frame_size(size[1] if len(size) > 1 else 1, size[0])
-    depth = 8 if pixel in (itk.sitkFloat64, itk.sitkVectorFloat64, itk.sitkInt64, itk.sitkUInt64) else 4
-    depth = 1 if pixel in (itk.sitkUInt8, itk.sitkVectorUInt8, itk.sitkInt8) else depth
-    declared = int(np.prod([int(length) for length in size], dtype=object)) * components * depth
-    if declared > MAX_VOLUME_BYTES:
-        raise ValueError(f"declares {declared / 1e9:.1f} GB of pixels, more than the 4.3 GB that are read; cut it")
+    check_frame_size(size[1], size[0])
+    if num_bytes > MAX_VOLUME_BYTES:
+        raise ValueError(f"declares {num_bytes / 1e9:.1f} GB of pixels, more than the 4.3 GB that are read; cut it")
     if len(size) > _MOST_AXES or (len(size) == _MOST_AXES and size[2] != 1 and size[3] != 1):
         raise ValueError(f"has axes of {' x '.join(map(str, size))}: not planes over time; save one plane over time")
 

@@ -41,7 +41,7 @@ def check_pixel_file(path: Path) -> None:
         raise ValueError("its pixel file is a link out of its folder; put the file itself there")
 
 
-def check_nifti_length(path: Path) -> None:
+def check_nifti_length(path: Path, *, max_bytes: int) -> None:
     """ValueError where a NIfTI file holds fewer bytes than its header declares: ITK would fill up with anything.
 
     A compressed one is unpacked for that, once and without keeping it; damage of its packing shows on the way.
@@ -52,6 +52,8 @@ def check_nifti_length(path: Path) -> None:
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
             declared = _nifti_bytes(file.read(_NIFTI_HEADER_BYTES))
+            if declared > max_bytes:
+                return  # refused for that once SimpleITK has read the header
             file.seek(0)
             held = _count(file, up_to=declared) if packed else path.stat().st_size
     except (EOFError, gzip.BadGzipFile, zlib.error, struct.error) as error:
