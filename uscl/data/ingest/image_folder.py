@@ -145,7 +145,10 @@ def _read(
     _check(source, sizes, depths, problem)
     scale = GreyScale.of(lowest, highest, whole=whole) if True in depths else GreyScale()
     notes += (scale.note,) if scale.note else ()
-    yield from clips_from(_pictures(pages, scale), options, notes=notes, find_stills=True)
+    try:
+        yield from clips_from(_pictures(pages, scale), options, notes=notes, find_stills=True)
+    except ValueError as error:  # more than is read of a clip
+        raise DataError(f"{source}: {error}") from error
 
 
 def _looked_at(page: _Page) -> tuple[tuple[int, int], tuple[float, float, bool] | None]:

@@ -48,9 +48,11 @@ def video_clips(path: Path, options: ClipOptions) -> Iterator[DecodedClip]:
         yield from clips_from(_pictures(video), options, notes=notes)
 
 
-def read_video(path: Path, *, size: int) -> DecodedClip:
-    """The clip of `path`, the longest where it has several. DataError as `video_clips`."""
-    return max(video_clips(path, ClipOptions(size)), key=lambda clip: len(clip.frames))
+def read_video(path: Path, *, size: int, options: ClipOptions | None = None) -> DecodedClip:
+    """The clip of `path`, the longest where it has several; without `options` with its overlay. DataError as
+    `video_clips`."""
+    clips = video_clips(path, options or ClipOptions(size, keep_overlay=True))
+    return max(clips, key=lambda clip: len(clip.frames))
 
 
 def video_frames(path: Path) -> Iterator[NativeFrame]:

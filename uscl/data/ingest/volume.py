@@ -63,11 +63,11 @@ def read_volume(path: Path, options: ClipOptions) -> Iterator[DecodedClip]:
             check_nifti_length(path, max_bytes=MAX_VOLUME_BYTES)
             planes, spacing_mm = _read(path, Path(place))
             scale = _scale_of(planes)
+            notes = (scale.note,) if scale.note else ()
+            notes += () if spacing_mm else ("no spacing in mm that can be believed",)
+            yield from clips_from(_pictures(planes, scale, spacing_mm), options, notes=notes)
         except (ValueError, OSError) as error:
             raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-        notes = (scale.note,) if scale.note else ()
-        notes += () if spacing_mm else ("no spacing in mm that can be believed",)
-        yield from clips_from(_pictures(planes, scale, spacing_mm), options, notes=notes)
 
 
 def _refuse_kretz(path: Path) -> None:
