@@ -13,7 +13,7 @@ from PIL import Image
 from uscl.data.ingest.options import ClipOptions
 from uscl.data.ingest.pictures import Picture, clips_from
 from uscl.data.ingest.video import read_video, video_clips, video_frames
-from uscl.data.ingest.video_frame import turned
+from uscl.data.ingest.video_frame import FramePixels, turned
 from uscl.errors import DataError
 
 LEVELS = (16, 60, 126, 200, 235)
@@ -106,6 +106,18 @@ def test_colour_is_told_and_a_little_chroma_is_not(tmp_path):
     dots[3, 3:5] = 200
     few = video_clips(write_planes(tmp_path / "c.mkv", luma, chroma=(dots, 128)), ClipOptions(64))
     assert not any("colour" in note for note in next(few).notes)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p", "yuv444p", "yuv411p", "yuv440p"])
+@pytest.mark.parametrize("color_range", [ColorRange.MPEG, ColorRange.JPEG])
+def test_colour_is_measured_whatever_the_chroma(pix_fmt, color_range):
+    pictures = np.full((4, 66, 70, 3), 120, np.uint8)
+    for picture, width in zip(pictures, (0, 2, 8, 40), strict=True):
+        picture[16:48, 8 : 8 + width] = (200, 60, 40)
+    frames = [av.VideoFrame.from_ndarray(picture, format="rgb24") for picture in pictures]
+    frames = [frame.reformat(format=pix_fmt, dst_color_range=color_range) for frame in frames]
+    measured = FramePixels()
+    assert [measured.coloured(frame) for frame in frames] == [False, True, True, True]
 
 
 def write_gif(path, levels, duration):

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -271,8 +272,7 @@ def find_duplicates(frames: np.ndarray) -> np.ndarray:
 
 def is_near_duplicate(frame: np.ndarray, previous: np.ndarray) -> bool:
     """Whether two uint8 images of one shape are the same frame for all purposes of time."""
-    difference = np.maximum(frame, previous) - np.minimum(frame, previous)
-    return bool(difference.mean() < NEAR_DUPLICATE)
+    return bool(cv2.norm(frame, previous, cv2.NORM_L1) / frame.size < NEAR_DUPLICATE)
 
 
 def median_frame_time(times_ms: np.ndarray | None) -> float:

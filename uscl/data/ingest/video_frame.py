@@ -14,6 +14,7 @@ _PLANAR = frozenset(f"yuv{full}{sampling}p" for full in ("", "j") for sampling i
 _LUMA_FIRST = _PLANAR | {"gray", "nv12", "nv21"}
 _FULL_RANGE = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 """Limited luma, 16 to 235, on 0 to 255 (ITU-R BT.601); the same values as libswscale's, to the bit."""
+_FULL_CHROMA = np.clip(np.rint((np.arange(256) - 128) * (255 / 224)) + 128, 0, 255).astype(np.uint8)
 _SURELY_GREY = 5
 """Deviation of U and V from 128 up to which no two channels differ by more than 20: R - B = 1.6 V - 2 U at most."""
 _FIXED = 1 << 16
@@ -33,11 +34,13 @@ class FramePixels:
         return luma.copy() if _is_full_range(frame) else np.asarray(cv2.LUT(luma, _FULL_RANGE))
 
     def coloured(self, frame: av.VideoFrame) -> bool:
-        """Whether more of it is coloured than of B-mode; measured at half its size, only where chroma is not flat."""
-        if not _may_be_coloured(frame):
+        """Whether more of it is coloured than of B-mode; measured at the size of its chroma, where that is not flat."""
+        name = frame.format.name
+        if name.startswith("gray"):
             return False
-        half = {"width": max(2, frame.width // 2), "height": max(2, frame.height // 2)}
-        return is_colour(self._reformatter.reformat(frame, format="rgb24", **half).to_ndarray())
+        if name in _PLANAR:
+            return not _is_surely_grey(frame) and is_colour(_small_rgb(frame))
+        return is_colour(self._reformatter.reformat(frame, format="rgb24").to_ndarray())
 
 
 def turned(image: np.ndarray, matrix: tuple[int, int, int, int] | None) -> np.ndarray:
@@ -71,12 +74,20 @@ def _plane(frame: av.VideoFrame, number: int) -> np.ndarray:
     return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
 
 
-def _may_be_coloured(frame: av.VideoFrame) -> bool:
-    name = frame.format.name
-    if name.startswith("gray") or name not in _PLANAR:
-        return not name.startswith("gray")
+def _is_surely_grey(frame: av.VideoFrame) -> bool:
     for number in (1, 2):
         lowest, highest, _, _ = cv2.minMaxLoc(_plane(frame, number))
         if max(128 - lowest, highest - 128) > _SURELY_GREY:
-            return True
-    return False
+            return False
+    return True
+
+
+def _small_rgb(frame: av.VideoFrame) -> np.ndarray:
+    """(h, w, 3) uint8 RGB at the size of the chroma planes, by BT.601."""
+    luma, blue, red = (_plane(frame, number) for number in range(3))
+    down, across = (-(-whole // part) for whole, part in zip(luma.shape, blue.shape, strict=True))
+    luma = luma[::down, ::across][: blue.shape[0], : blue.shape[1]]
+    if not _is_full_range(frame):
+        luma = cv2.LUT(np.ascontiguousarray(luma), _FULL_RANGE)
+        blue, red = cv2.LUT(blue, _FULL_CHROMA), cv2.LUT(red, _FULL_CHROMA)
+    return np.asarray(cv2.cvtColor(cv2.merge([luma, red, blue]), cv2.COLOR_YCrCb2RGB))
