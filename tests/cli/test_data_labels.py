@@ -43,7 +43,7 @@ def test_decisions_and_thresholds_are_options(tmp_path, rng):
     with pytest.raises(DataError, match="--unlisted skip"):
         run(*words)
     with pytest.raises(DataError, match="--mask-size resize-nearest"):
-        run(*words, "--unlisted", "skip")
+        run(*words, "--unlisted", "skip", "--strict")
     with pytest.raises(DataError, match="--empty absent keeps"):
         run(*words, "--unlisted", "skip", "--mask-size", "resize-nearest")
     said = run(*words, "--unlisted", "skip", "--mask-size", "resize-nearest", "--empty", "absent")

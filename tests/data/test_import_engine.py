@@ -180,7 +180,7 @@ def test_a_full_disk_is_told_and_what_is_done_stays(folder, tmp_path, monkeypatc
 
 
 def test_nothing_of_a_patient_number_lies_in_the_parts(tmp_path, monkeypatch, rng):
-    from test_ingest_dicom import write_cine
+    from dicom_files import write_cine
 
     (tmp_path / "in").mkdir()
     for n in range(2):

@@ -7,15 +7,18 @@ import av
 import numpy as np
 import pytest
 from clip_files import speckle, write_pair, write_video
+from dicom_files import write_cine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.data import get_testdata_file
-from test_ingest_dicom import write_cine
 
 from uscl.data.ingest.clips import import_clips
 from uscl.data.ingest.dicom import DICOM_SUFFIXES
-from uscl.data.ingest.masks import ClassMap, read_labelled_image
+from uscl.data.ingest.drawn import read_picture
+from uscl.data.ingest.mask_layout import Picture
+from uscl.data.ingest.mask_values import MaskFile, MaskRules
+from uscl.data.ingest.masks import ClassMap
 from uscl.data.ingest.options import ClipOptions
 from uscl.data.ingest.parts import PartFolder
 from uscl.data.ingest.reading import read_source
@@ -115,8 +118,9 @@ def test_images_and_masks(tmp_path, data):
     other = tmp_path / ("masks" if target.parent.name == "images" else "images") / "a.png"
     pair = (target, other) if target.parent.name == "images" else (other, target)
     try:
-        read = read_labelled_image(*pair, ClassMap({1: "x"}))
-        assert read.masks.shape[1:] == read.grey.shape
+        picture = Picture(pair[0], "a", "a", {"": (MaskFile(pair[1]),)})
+        (frame,) = read_picture(picture, ClassMap({1: "x"}), MaskRules(empty="absent")).frames
+        assert frame.drawings[0].masks.shape[1:] == frame.grey.shape
     except DataError as error:
         assert "\n" not in str(error)
 

@@ -120,7 +120,7 @@ def clip_names(paths: Sequence[Path]) -> list[str]:
 
 def _read_sources(found: FoundClips, gathered: Gathered, rows: Sequence[FileRow]) -> list[ReadSource]:
     """Those that could be read, named as they would be if all could."""
-    names = clip_names([Path(source.name) for source in found.sources])
+    names = clip_names([source.place for source in found.sources])
     sources = zip(found.sources, names, rows, strict=True)
     return [ReadSource(source.key, name, row) for source, name, row in sources if source.name not in gathered.problems]
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from uscl.data.ingest.dicom import DICOM_SUFFIXES, is_dicom, read_dicom
 from uscl.data.ingest.frames import DecodedClip
+from uscl.data.ingest.image_folder import find_image_folders, find_image_stacks, read_image_folder, read_image_stack
 from uscl.data.ingest.options import ClipOptions
-from uscl.data.ingest.video import VIDEO_SUFFIXES, read_video
+from uscl.data.ingest.video import find_videos, video_clips
+from uscl.data.ingest.volume import find_volumes, read_volume
 
 Reader = Callable[[Path, ClipOptions], Iterator[DecodedClip]]
 """Yields the clips of one file or folder of images, mostly one; DataError, naming it, where it cannot be read."""
@@ -26,10 +28,6 @@ class ClipFormat:
     read: Reader
 
 
-def _videos(files: Sequence[Path]) -> list[Path]:
-    return [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
-
-
 def _dicoms(files: Sequence[Path]) -> list[Path]:
     return [file for file in files if _is_dicom_file(file)]
 
@@ -39,16 +37,11 @@ def _is_dicom_file(file: Path) -> bool:
     return suffix in DICOM_SUFFIXES or (not suffix and file.name != "DICOMDIR" and is_dicom(file))
 
 
-def _one(read: Callable[..., DecodedClip]) -> Reader:
-    def reader(path: Path, options: ClipOptions) -> Iterator[DecodedClip]:
-        """The one clip of a file."""
-        yield read(path, size=options.size)
-
-    return reader
-
-
 CLIP_FORMATS = (
     ClipFormat("DICOM", _dicoms, read_dicom),
-    ClipFormat("video", _videos, _one(read_video)),
+    ClipFormat("video", find_videos, video_clips),
+    ClipFormat("volume", find_volumes, read_volume),
+    ClipFormat("image stack", find_image_stacks, read_image_stack),
+    ClipFormat("image folder", find_image_folders, read_image_folder),
 )
 """In the order in which they are asked; a file belongs to the first that takes it."""

@@ -30,7 +30,7 @@ from uscl.data.ingest.frames import DecodedClip
 from uscl.data.ingest.options import ClipOptions
 from uscl.errors import DataError
 
-_READERS = ("uscl", "av", "pydicom", "opencv-python-headless", "Pillow", "numpy")
+_READERS = ("uscl", "av", "pydicom", "opencv-python-headless", "Pillow", "SimpleITK", "python-gdcm", "numpy")
 """Distributions whose version may change decoded pixels."""
 
 

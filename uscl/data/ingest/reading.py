@@ -33,6 +33,16 @@ class ClipSource:
     key: str
     """Of its part."""
 
+    @property
+    def place(self) -> Path:
+        """Where it lies, to make a word of: below the imported folder; its suffix is no part of the word.
+
+        A folder's name has none, dots or not, and the imported folder itself goes by its own name.
+        """
+        if not self.path.is_dir():
+            return Path(self.name)
+        return Path(f"{self.path.resolve().name if self.name == '.' else self.name}.folder")
+
 
 @dataclass(frozen=True)
 class Outcome:
