@@ -26,6 +26,8 @@ class Region:
     """Where the mask's first pixel lies in the image."""
     origin: str = "human"
     """`human`, `interpolated`, `tracked` or `model`, as far as the file tells."""
+    enclosed: bool = True
+    """False for an open line or points, which have a place but no pixels."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Annotation:
     """Of the image: `View`, `Quality`, ...; never free text such as comments."""
     remarks: tuple[str, ...] = ()
     """What is odd about the entry, without its values: `region_count disagrees with the rows`."""
+    problems: tuple[str, ...] = ()
+    """What could not be read of it, with the place in the file. Where there is any, regions are missing, so the image
+    must not count as completely annotated."""
 
 
 def rasterise(regions: Iterable[Region], shape: tuple[int, int], *, even_odd: bool = True) -> np.ndarray:
@@ -55,6 +60,8 @@ def rasterise(regions: Iterable[Region], shape: tuple[int, int], *, even_odd: bo
     canvas = np.zeros(shape, np.uint8)
     outlines = []
     for region in regions:
+        if not region.enclosed:
+            continue
         if region.outline is not None:
             outlines.append(np.asarray(region.outline).astype(np.int32).reshape(-1, 1, 2))
         elif region.mask is not None:
