@@ -35,7 +35,8 @@ class Annotation:
     """All that one rater drew on one image."""
 
     image: str
-    """The image's path below the folder, as the annotation file names it, with forward slashes."""
+    """The image's path below the folder, as the annotation file names it, with forward slashes; empty where an entry
+    names none that can be used: then `problems` says why."""
     regions: tuple[Region, ...] = ()
     rater: str = ""
     size: tuple[int, int] | None = None
@@ -54,8 +55,9 @@ class Annotation:
 def rasterise(regions: Iterable[Region], shape: tuple[int, int], *, even_odd: bool = True) -> np.ndarray:
     """(H, W) bool: the pixels of regions of one class.
 
-    Outlines by `cv2.fillPoly` on int32 points, as the published kidneyUS masks are made (data-formats.md 6); over
-    several outlines it is even-odd, so overlaps cancel, unless `even_odd` is False: then each is filled by itself.
+    Outlines by `cv2.fillPoly` on int32 points (rounded down: a point belongs to the pixel it lies in), as the published
+    kidneyUS masks are made (data-formats.md 6); over several outlines it is even-odd, so overlaps cancel, unless
+    `even_odd` is False: then each is filled by itself. Open lines have no pixels.
     """
     canvas = np.zeros(shape, np.uint8)
     outlines = []
@@ -63,7 +65,7 @@ def rasterise(regions: Iterable[Region], shape: tuple[int, int], *, even_odd: bo
         if not region.enclosed:
             continue
         if region.outline is not None:
-            outlines.append(np.asarray(region.outline).astype(np.int32).reshape(-1, 1, 2))
+            outlines.append(np.floor(region.outline).astype(np.int32).reshape(-1, 1, 2))
         elif region.mask is not None:
             _paste(canvas, region.mask, top=region.top, left=region.left)
     for group in [outlines] if even_odd else [[outline] for outline in outlines]:

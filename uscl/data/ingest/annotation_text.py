@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from uscl.data.ingest.annotation import Annotation, Region
 from uscl.errors import DataError
 
 MAX_FILE_BYTES = 1 << 30
@@ -18,19 +19,14 @@ MAX_FILE_BYTES = 1 << 30
 MAX_COORDINATE_PX = 100_000
 """Farther out no pixel lies; larger numbers would overflow the rasteriser."""
 MAX_POINTS = 100_000
+MAX_MASK_PIXELS = 1 << 26
+"""Of one region's mask, 67 million: 67 MB while it is read."""
 KEPT_ATTRIBUTES = ("view", "quality")
 """Attributes of an image that are kept, whatever their case."""
-
-Remark = Callable[[str], None]
-"""Called with what is odd about a file as a whole."""
 
 
 class BadEntry(ValueError):
     """Part of an annotation file is not what it must be: what, without its values. The reader adds where."""
-
-
-def silent(text: str) -> None:
-    """A `Remark` for callers that do not ask."""
 
 
 def read_text(path: Path) -> str:
@@ -45,15 +41,23 @@ def read_text(path: Path) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content. DataError where there is none or it is too large to be an annotation file."""
+    """The file's content. DataError where it cannot be read, or `check_size` refuses it."""
+    check_size(path)
     try:
-        size = path.stat().st_size
-        if path.is_dir() or size > MAX_FILE_BYTES:
-            what = "is a folder" if path.is_dir() else f"is {size >> 20} MiB large"
-            raise DataError(f"{path}: {what}; expected an annotation file of at most {MAX_FILE_BYTES >> 20} MiB")
         return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def check_size(path: Path) -> None:
+    """DataError where there is no file at `path`, or one too large to be an annotation file."""
+    try:
+        size, is_file = path.stat().st_size, path.is_file()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'no such file'}") from None
+    if not is_file or size > MAX_FILE_BYTES:
+        what = f"is {size >> 20} MiB large" if is_file else "is no file"
+        raise DataError(f"{path}: {what}; expected an annotation file of at most {MAX_FILE_BYTES >> 20} MiB")
 
 
 def parse_json(text: str) -> Any:
@@ -142,3 +146,17 @@ def kept_attributes(attributes: Mapping[str, object]) -> dict[str, str]:
     """Those of an image that the allow-list names, if short; all others may be free text about a person."""
     words = {key: value.strip() for key, value in attributes.items() if isinstance(value, str)}
     return {key: word for key, word in words.items() if key.lower() in KEPT_ATTRIBUTES and 0 < len(word) <= 40}
+
+
+def lost(problem: str) -> Annotation:
+    """What stands for an entry that cannot be tied to an image."""
+    return Annotation("", problems=(problem,))
+
+
+def cropped(name: str, mask: np.ndarray, *, left: int = 0, top: int = 0, origin: str = "human") -> Region:
+    """A region of the part of a mask (h, w) that holds pixels: hundreds of full-size masks would fill the memory."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return Region(name, mask=np.zeros((1, 1), bool), left=left, top=top, origin=origin)
+    part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()
+    return Region(name, mask=part, left=left + int(columns[0]), top=top + int(rows[0]), origin=origin)

@@ -17,14 +17,13 @@ from typing import Any
 from uscl.data.ingest.annotation import Annotation, Region
 from uscl.data.ingest.annotation_text import (
     BadEntry,
-    Remark,
     count,
     image_path,
     kept_attributes,
+    lost,
     parse_json,
     read_json,
     read_text,
-    silent,
 )
 from uscl.data.ingest.via_shapes import via_region
 from uscl.data.wording import counted, listed
@@ -50,42 +49,51 @@ class _Entry:
     problems: list[str] = field(default_factory=list)
 
 
-def read_via_csv(path: Path, *, class_key: str | None = None, remark: Remark = silent) -> list[Annotation]:
+def read_via_csv(path: Path, *, class_key: str | None = None) -> list[Annotation]:
     """Every image of a VIA CSV, in order of first mention; an empty `{}` row is an image seen with nothing drawn.
 
     `class_key` is the region attribute that names the class; the only one there is where not given. Rows of one file
     that disagree in their attributes: the first counts, and a remark says so. A broken row becomes a problem of its
-    image, named by line. DataError where the file is no VIA CSV, or a row names no image.
+    image, named by line; so does a row that names none, of an annotation without image. DataError where the file is
+    no VIA CSV.
     """
     entries: dict[str, _Entry] = {}
+    without: list[Annotation] = []
     for line, row in _rows(path):
         try:
             entry = entries.setdefault(image_path(row["filename"]), _Entry())
         except BadEntry as error:
-            raise DataError(f"{path}:{line}: filename {error}") from None
+            without.append(lost(f"{path}:{line}: filename {error}"))
+            continue
         _take_row(entry, row, f"{path}:{line}")
     for entry in entries.values():
         _check_counts(entry)
-    return _annotations(path, entries, class_key)
+    return _annotations(path, entries, class_key) + without
 
 
-def read_via_json(path: Path, *, class_key: str | None = None, remark: Remark = silent) -> list[Annotation]:
+def read_via_json(path: Path, *, class_key: str | None = None) -> list[Annotation]:
+    """As `via_annotations`, of a file."""
+    return via_annotations(path, read_json(path), class_key=class_key)
+
+
+def via_annotations(path: Path, document: Any, *, class_key: str | None = None) -> list[Annotation]:
     """Every image of a VIA JSON: a project, or the annotations alone. As `read_via_csv`."""
-    document = read_json(path)
     images = document.get("_via_img_metadata", document) if isinstance(document, dict) else None
     if not isinstance(images, dict) or not all(isinstance(image, dict) for image in images.values()):
         raise DataError(f"{path}: is no VIA JSON; expected an object with one entry per image")
     entries: dict[str, _Entry] = {}
+    without: list[Annotation] = []
     for position, image in enumerate(images.values(), 1):
         where = f"{path}: entry {position}"
         try:
             name = image_path(image.get("filename"))
         except BadEntry as error:
-            raise DataError(f"{where}: filename {error}") from None
+            without.append(lost(f"{where}: filename {error}"))
+            continue
         if name in entries:
             entries[name].remarks["two entries name this image: their regions are joined"] = None
         _take_image(entries.setdefault(name, _Entry()), image, where)
-    return _annotations(path, entries, class_key)
+    return _annotations(path, entries, class_key) + without
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
