@@ -107,7 +107,7 @@ def _read_json(path: Path, class_key: str | None) -> list[Annotation]:
     if {"images", "annotations"} <= keys:
         return coco_annotations(path, document)
     entries = list(document.values()) if isinstance(document, dict) else []
-    if "_via_img_metadata" in keys or (entries and all(isinstance(e, dict) and "filename" in e for e in entries)):
+    if "_via_img_metadata" in keys or any(isinstance(entry, dict) and "filename" in entry for entry in entries):
         return via_annotations(path, document, class_key=class_key)
     if {"project", "metadata", "file"} <= keys:
         raise DataError(f"{path}: is a project of VIA 3, which is not read; export it as COCO or from VIA 2")

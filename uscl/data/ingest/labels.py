@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from uscl.data.ingest.clips import ImportSummary, Progress, file_id
 from uscl.data.ingest.copies import Likeness, Thumbnail, copies_to_exclude, find_likenesses, make_thumbnail
 from uscl.data.ingest.frames import find_sector
 from uscl.data.ingest.grouping import join_groups
-from uscl.data.ingest.masks import IMAGE_SUFFIXES, ClassMap, LabelledImage, read_grey, read_labelled_image
+from uscl.data.ingest.masks import IMAGE_SUFFIXES, ClassMap, LabelledImage, read_labelled_image
 from uscl.data.ingest.table import FileRow, FileTable, licence_text, match_rows, source_list
 from uscl.data.schema import UNKNOWN_PATIENT, CaseEntry, DatasetIndex
 from uscl.data.splits import check_given_splits
@@ -34,9 +34,30 @@ class Pair:
     """An image and its mask; `name` is the image's path below the folder, `case` a plain word for it."""
 
     image: Path
-    mask: Path
+    mask: Path | None
+    """None where the masks come from elsewhere: drawn outlines."""
     name: str
     case: str
+
+
+class Named(Protocol):
+    """The classes of a class map of whatever kind, and which of them contain others."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Each class once."""
+
+    @property
+    def contains(self) -> Mapping[str, Sequence[str]]:
+        """Class -> classes within it."""
+
+
+@dataclass(frozen=True)
+class WrittenPairs:
+    """What the user should know of the pairs written, and the classes that occur in them."""
+
+    remarks: tuple[str, ...]
+    present: frozenset[str]
 
 
 def import_labels(
@@ -60,26 +81,48 @@ def import_labels(
     refuse_existing(out)  # before minutes of reading
     pairs = find_pairs(folder)
     matched = match_rows(table, [pair.name for pair in pairs], folder)
-    rows = matched.rows
-    thumbnails = _survey(pairs, class_map, progress)
-    likenesses = find_likenesses(thumbnails, lambda position: read_grey(pairs[position].image)[0])
+    options = {"size": size, "name": name, "licence": licence, "progress": progress}
+    written = write_pairs(out, pairs, matched.rows, lambda pair: _read(pair, class_map), class_map, **options)
+    jpeg = sum(pair.mask.suffix.lower() in (".jpg", ".jpeg") for pair in pairs if pair.mask)
+    remarks = [*matched.remarks, *written.remarks]
+    remarks += [f"{counted(jpeg, 'JPEG mask')}: cut at 128; save masks as PNG"] if jpeg else []
+    return ImportSummary(cases=len(pairs), remarks=(*remarks, *_class_remarks(class_map, written.present)))
+
+
+def write_pairs(
+    out: Path,
+    pairs: Sequence[Pair],
+    rows: Sequence[FileRow],
+    read: Callable[[Pair], LabelledImage],
+    named: Named,
+    *,
+    size: int,
+    name: str = "",
+    licence: str = "",
+    progress: Progress = lambda what, done, total: None,
+) -> WrittenPairs:
+    """Read every pair twice, to compare it with all others and to write it; `read` gives masks in order of the classes.
+
+    Copies are marked, near views grouped, as `import_labels` says. DataError, naming the files, where `read` raises it.
+    """
+    thumbnails = _survey(pairs, read, progress)
+    likenesses = find_likenesses(thumbnails, lambda position: read(pairs[position]).grey)
     kept_for = copies_to_exclude(thumbnails, likenesses)
     alike = [(found.first, found.second) for found in likenesses]
     groups = join_groups([pair.case for pair in pairs], [row.group for row in rows], alike)
     parts = _given_parts(name or out.name, pairs, rows, groups=groups, copies=kept_for)
     sources, present = source_list(rows), set[str]()
-    document = {"licence": licence or licence_text(sources), "sources": sources, "contains": class_map.contains}
-    with DatasetWriter(out, name=name or out.name, classes=class_map.classes, size=size, **document) as writer:
+    document = {"licence": licence or licence_text(sources), "sources": sources, "contains": named.contains}
+    with DatasetWriter(out, name=name or out.name, classes=named.classes, size=size, **document) as writer:
         for number, (pair, row) in enumerate(zip(pairs, rows, strict=True)):
             progress("writing", number, len(pairs))
-            read = read_labelled_image(pair.image, pair.mask, class_map)
+            image = read(pair)
             copy_of = pairs[kept_for[number]].case if number in kept_for else ""
             patient = _patient(row, pair)
-            _add(writer, pair, read, patient=patient, group=groups[number], copy_of=copy_of, split=parts[number])
-            present |= {name for name, mask in zip(class_map.classes, read.masks, strict=True) if mask.any()}
+            _add(writer, pair, image, patient=patient, group=groups[number], copy_of=copy_of, split=parts[number])
+            present |= {name for name, mask in zip(named.classes, image.masks, strict=True) if mask.any()}
         progress("writing", len(pairs), len(pairs))
-    remarks = (*matched.remarks, *_remarks(pairs, rows, kept_for, likenesses), *_class_remarks(class_map, present))
-    return ImportSummary(cases=len(pairs), remarks=remarks)
+    return WrittenPairs(_remarks(pairs, rows, kept_for, likenesses), frozenset(present))
 
 
 def find_pairs(folder: Path) -> list[Pair]:
@@ -107,13 +150,18 @@ def find_pairs(folder: Path) -> list[Pair]:
     return pairs
 
 
-def _survey(pairs: Sequence[Pair], class_map: ClassMap, progress: Progress) -> list[Thumbnail]:
+def _read(pair: Pair, class_map: ClassMap) -> LabelledImage:
+    assert pair.mask is not None, pair.name  # find_pairs gives every image its mask
+    return read_labelled_image(pair.image, pair.mask, class_map)
+
+
+def _survey(pairs: Sequence[Pair], read_pair: Callable[[Pair], LabelledImage], progress: Progress) -> list[Thumbnail]:
     """Read and check every pair; DataError with the first problems of all."""
     thumbnails: list[Thumbnail] = []
     problems: list[str] = []
     for number, pair in enumerate(pairs):
         progress("checking", number, len(pairs))
-        read = _caught(lambda pair=pair: read_labelled_image(pair.image, pair.mask, class_map), problems)
+        read = _caught(lambda pair=pair: read_pair(pair), problems)
         if read is not None:
             exact = hashlib.sha256(repr(read.grey.shape).encode() + read.grey.tobytes()).hexdigest()
             thumbnails.append(make_thumbnail(read.grey, read.masks, exact=exact, channels=read.channels))
@@ -178,12 +226,10 @@ def _remarks(
 ) -> tuple[str, ...]:
     near = sum(not pair.copy for pair in likenesses)
     unknown = sum(not row.patient for row in rows)
-    jpeg = sum(pair.mask.suffix.lower() in (".jpg", ".jpeg") for pair in pairs)
     remarks = {
         f"{counted(len(kept_for), 'copy', 'copies')} of other images: marked, used in no split": len(kept_for),
         f"{counted(near, 'pair')} of near views: kept in one split": near,
         f"patient unknown for {unknown} of {counted(len(pairs), 'image')}: only groups keep them together": unknown,
-        f"{counted(jpeg, 'JPEG mask')}: cut at 128; save masks as PNG": jpeg,
     }
     return *(text for text, count in remarks.items() if count), *_disputed(pairs, kept_for, likenesses)
 
