@@ -13,6 +13,8 @@ from typing import Any
 import click
 import yaml
 
+from uscl.cli.data_outlines import outlines_command
+
 _EVERY_S = 10.0
 """Between two progress lines where there is no terminal."""
 
@@ -231,3 +233,6 @@ def _progress() -> Callable[[str, int, int], None]:
             click.echo(f"{what} {done}/{total}", err=True)
 
     return progress
+
+
+import_group.add_command(outlines_command(_say_made, _progress))

@@ -22,12 +22,13 @@ _BLOCK = 1 << 20
 
 
 def to_case(
-    annotations: Sequence[Annotation], class_names: ClassNames, shape: tuple[int, int]
+    annotations: Sequence[Annotation], class_names: ClassNames, shape: tuple[int, int], *, even_odd: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Masks (K, H, W) bool in the order of the classes, and known (H, W) bool, of what one rater drew on one image.
 
-    Regions of one class are even-odd together; an outer class holds the pixels of its inner ones too. DataError where
-    a region's name is in no list, or a class is drawn as an open line, which has no pixels.
+    Outlines of one class are even-odd together, or each is filled by itself where `even_odd` is False; an outer class
+    holds the pixels of its inner ones too. DataError where a region's name is in no list, or a class is drawn as an
+    open line, which has no pixels.
     """
     regions = [region for annotation in annotations for region in annotation.regions]
     known = {*class_names.names, *class_names.ignore, *class_names.unknown}
@@ -39,11 +40,11 @@ def to_case(
     masks = {name: np.zeros(shape, bool) for name in class_names.classes}
     for name in masks:
         drawn = [region for region in regions if class_names.names.get(region.name) == name]
-        masks[name] = rasterise(drawn, shape)
+        masks[name] = rasterise(drawn, shape, even_odd=even_odd)
     for outer in class_names.contains:
         for inner in all_within(outer, class_names.contains):
             masks[outer] = masks[outer] | masks[inner]
-    nobody = rasterise([region for region in regions if region.name in class_names.unknown], shape)
+    nobody = rasterise([region for region in regions if region.name in class_names.unknown], shape, even_odd=False)
     return np.stack(list(masks.values())), ~nobody
 
 
