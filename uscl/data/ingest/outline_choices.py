@@ -108,9 +108,7 @@ def _ask(
             "absent takes it as not there, --missing skip-image leaves them out"
         )
     if questions:
-        raise DataError(
-            "what was not drawn is either absent or not annotated, and only you know. " + "; ".join(questions)
-        )
+        raise DataError("what was not drawn is absent or not annotated, which only you know. " + "; ".join(questions))
 
 
 def find_images(folder: Path) -> dict[str, Path]:
