@@ -15,6 +15,8 @@ from uscl.errors import DataError
 from uscl.spec.regions import all_within
 
 _SHOWN = 6
+_NAME_CHARS = 40
+"""Of a name, in messages: a longer one is free text, perhaps about a person."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _hints(unnamed: Mapping[str, int], known: Iterable[str]) -> str:
     parts = []
     for name, number in list(unnamed.items())[:_SHOWN]:
         near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.7)
-        parts.append(f"{name!r} ({number}" + (f"; did you mean {folded[near[0]]!r}?)" if near else ")"))
+        parts.append(f"{name[:_NAME_CHARS]!r} ({number}" + (f"; did you mean {folded[near[0]]!r}?)" if near else ")"))
     return ", ".join(parts) + (", ..." if len(unnamed) > _SHOWN else "")
 
 

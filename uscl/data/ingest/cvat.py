@@ -38,10 +38,16 @@ def read_cvat(path: Path) -> list[Annotation]:
         if element.tag == "meta":
             video, size = read_video_name(element)
         elif element.tag == "image":
-            found.append(_image(element, f"{path}: image {element.get('id', '')[:9] or position}"))
+            found.append(_image(element, f"{path}: image {_number(element, position)}"))
         elif element.tag == "track":
-            tracks.append(_track(element, f"{path}: track {element.get('id', '')[:9] or position}"))
+            tracks.append(_track(element, f"{path}: track {_number(element, position)}"))
     return found + (_video(path, tracks, video or path.with_suffix("").name, size) if tracks else [])
+
+
+def _number(element: Element, position: int) -> str:
+    """What an element goes by in messages: its id where that is a number, else its place in the file."""
+    identity = element.get("id", "")
+    return identity if identity.isdecimal() and len(identity) < 10 else f"at place {position}"
 
 
 def _image(element: Element, where: str) -> Annotation:
@@ -113,8 +119,8 @@ def _track(element: Element, where: str) -> Track:
             track.problems[None] = f"{where}: frame of a {child.tag} {error}"
             continue
         try:
-            child.set("label", child.get("label") or element.get("label", ""))
-            child.set("source", child.get("source") or element.get("source", ""))
+            child.set("label", child.get("label") or element.get("label") or "")
+            child.set("source", child.get("source") or element.get("source") or "")
             keyframe, outside = child.get("keyframe") != "0", child.get("outside") == "1"
             track.shapes[frame] = Shape(_region(child), keyframe=keyframe, outside=outside)
         except BadEntry as error:
@@ -140,9 +146,9 @@ def _video(path: Path, tracks: list[Track], video: str, size: tuple[int, int] | 
                 raise DataError(f"{path}: more than {MAX_SHAPES} shapes on the frames of one video; split the file")
             regions.setdefault(frame, []).append(region)
             remarks.setdefault(frame, {}).update({remark: None} if remark else {})
-        for frame, problem in track.problems.items():
-            if frame is not None:
-                problems.setdefault(frame, []).append(problem)
+        for place, problem in track.problems.items():
+            if place is not None:
+                problems.setdefault(place, []).append(problem)
     return [
         Annotation(
             name,

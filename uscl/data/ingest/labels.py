@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from uscl.data.ingest.clips import ImportSummary, Progress, file_id
 from uscl.data.ingest.copies import Likeness, Thumbnail, copies_to_exclude, find_likenesses, make_thumbnail
@@ -81,7 +81,7 @@ def import_labels(
     refuse_existing(out)  # before minutes of reading
     pairs = find_pairs(folder)
     matched = match_rows(table, [pair.name for pair in pairs], folder)
-    options = {"size": size, "name": name, "licence": licence, "progress": progress}
+    options: dict[str, Any] = {"size": size, "name": name, "licence": licence, "progress": progress}
     written = write_pairs(out, pairs, matched.rows, lambda pair: _read(pair, class_map), class_map, **options)
     jpeg = sum(pair.mask.suffix.lower() in (".jpg", ".jpeg") for pair in pairs if pair.mask)
     remarks = [*matched.remarks, *written.remarks]
@@ -112,7 +112,8 @@ def write_pairs(
     groups = join_groups([pair.case for pair in pairs], [row.group for row in rows], alike)
     parts = _given_parts(name or out.name, pairs, rows, groups=groups, copies=kept_for)
     sources, present = source_list(rows), set[str]()
-    document = {"licence": licence or licence_text(sources), "sources": sources, "contains": named.contains}
+    document: dict[str, Any] = {"licence": licence or licence_text(sources), "sources": sources}
+    document["contains"] = named.contains
     with DatasetWriter(out, name=name or out.name, classes=named.classes, size=size, **document) as writer:
         for number, (pair, row) in enumerate(zip(pairs, rows, strict=True)):
             progress("writing", number, len(pairs))

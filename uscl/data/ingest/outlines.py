@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,7 @@ def import_outlines(
         raise DataError(f"{images}: no annotated image is left; {reasons}")
     rows = match_rows(table, [item.pair.name for item in drawn], images)
     by_case = {item.pair.case: item for item in drawn}
-    document = {"size": size, "name": name, "licence": licence, "progress": progress}
+    document: dict[str, Any] = {"size": size, "name": name, "licence": licence, "progress": progress}
     pairs = [item.pair for item in drawn]
     named = options.class_names
     written = write_pairs(out, pairs, rows.rows, lambda pair: read(by_case[pair.case]), named, **document)

@@ -215,10 +215,10 @@ def _take_image(entry: _Entry, image: Mapping[str, Any], where: str) -> None:
         entry.problems.append(f"{where}: regions are neither a list nor an object")
         return
     for number, region in enumerate(listed_regions):
-        parts = [region.get(key, {}) for key in _REGION_KEYS] if isinstance(region, dict) else [None]
+        shape, attributes = (region.get(key, {}) if isinstance(region, dict) else None for key in _REGION_KEYS)
         place = f"{where}: regions[{number}]"
-        if all(isinstance(part, dict) for part in parts):
-            entry.shapes.append((place, *parts))
+        if isinstance(shape, dict) and isinstance(attributes, dict):
+            entry.shapes.append((place, shape, attributes))
         else:
             entry.problems.append(f"{place}: is no region")
 
