@@ -139,3 +139,8 @@ def test_files_that_mean_nothing_are_refused(tmp_path, images, categories, messa
 def test_a_mask_larger_than_memory_is_refused_before_it_is_made():
     with pytest.raises(BadEntry, match="mask is 100000 x 100000 px; expected 1 to 67108864 pixels"):
         from_counts([10**10], (100_000, 100_000), by_columns=True)
+
+
+def test_runs_may_be_longer_than_any_side():
+    mask = from_counts([200_000, 1, 99_999], (500, 600), by_columns=True)
+    assert mask.sum() == 1 and mask[0, 400]

@@ -10,6 +10,8 @@ import click
 
 _folder = click.Path(file_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)
+_SHOWN = 20
+"""Problems that the end of an import spells out."""
 _FORMATS = ("auto", "via-csv", "via-json", "coco", "labelme", "cvat")
 
 _OPTIONS = (
@@ -62,8 +64,10 @@ def outlines_command(
         """
         summary = _import(files, out, make_progress(), **given)
         say_made(out, summary.remarks)
-        for problem in summary.problems:
+        for problem in summary.problems[:_SHOWN]:
             click.echo(f"left out: {problem}", err=True)
+        if len(summary.problems) > _SHOWN:
+            click.echo(f"left out: {len(summary.problems) - _SHOWN} more", err=True)
         if summary.problems:
             raise SystemExit(1)
 

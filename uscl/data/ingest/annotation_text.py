@@ -92,7 +92,7 @@ def image_path(name: object) -> str:
     return joined
 
 
-def number(value: object) -> float:
+def number(value: object, *, most: float = MAX_COORDINATE_PX) -> float:
     """A finite number within reach of an image; numbers written as text are taken. BadEntry where it is none."""
     try:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -100,14 +100,14 @@ def number(value: object) -> float:
         found = float(value)
     except (ValueError, OverflowError):
         raise BadEntry("holds something that is no number") from None
-    if not math.isfinite(found) or abs(found) > MAX_COORDINATE_PX:
-        raise BadEntry(f"holds a number that lies in no image (beyond {MAX_COORDINATE_PX} px)")
+    if not math.isfinite(found) or abs(found) > most:
+        raise BadEntry(f"holds a number that lies in no image (beyond {most} px)")
     return found
 
 
 def count(value: object, *, most: int = MAX_COORDINATE_PX) -> int:
     """A whole number from 0 to `most`. BadEntry where it is none."""
-    found = number(value)
+    found = number(value, most=math.inf)
     if found != int(found) or not 0 <= found <= most:
         raise BadEntry(f"holds something that is no whole number from 0 to {most}")
     return int(found)
