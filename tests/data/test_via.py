@@ -114,14 +114,19 @@ def test_files_that_are_refused(tmp_path, content, message):
     assert str(caught.value) == f"{path}{message}"
 
 
-@pytest.mark.parametrize(
-    "name", ["", "../a.png", "a/../../b.png", "/etc/a.png", "C:\\a.png", "http://x/a.png", "a\0.png"]
-)
+@pytest.mark.parametrize("name", ["", "../a.png", "a/../../b.png", "/etc/a.png", "C:\\a.png", "http://x/a.png"])
 def test_an_image_outside_the_folder_is_a_problem_of_no_image(tmp_path, name):
     path = write_via(tmp_path / "a.csv", via_row(name, "x"), via_row("./sub\\a.png", "x"))
     first, second = read_via_csv(path)
     problem = f"{path}:2: {LEAVES}" if name else f"{path}:2: filename names no image"
     assert (first.image, second.image, second.problems) == ("sub/a.png", "", (problem,))
+
+
+@pytest.mark.parametrize("character", ["\0", "\x1e", "\x1b", "\u2028"])
+def test_characters_that_would_break_a_message_are_refused(tmp_path, character):
+    path = write_via(tmp_path / "a.csv", via_row(f"a{character}.png", "x"))
+    (found,) = read_via_csv(path)
+    assert found.problems == (f"{path}:2: filename holds characters that no file name should",)
 
 
 def test_unreadable_text_is_named_by_line(tmp_path):
@@ -138,7 +143,7 @@ def test_unreadable_text_is_named_by_line(tmp_path):
 def test_the_attribute_that_names_the_class_is_asked_for(tmp_path):
     rows = [via_row("a.png", "Cortex").replace('{""Anatomy""', '{""Side"":""left"",""Anatomy""')]
     path = write_via(tmp_path / "a.csv", *rows)
-    with pytest.raises(DataError, match=r"It has Side \(1 region\), Anatomy \(1 region\); say so with --class-key"):
+    with pytest.raises(DataError, match=r"It has 'Side' \(1 region\), 'Anatomy' \(1 region\); say so with --class-key"):
         read_via_csv(path)
     assert names(read_via_csv(path, class_key="Anatomy")[0]) == ["Cortex"]
 

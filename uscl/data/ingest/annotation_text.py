@@ -84,8 +84,10 @@ def image_path(name: object) -> str:
     """An image's path below the folder of images, with forward slashes; BadEntry where it would leave the folder."""
     if not isinstance(name, str) or not name.strip():
         raise BadEntry("names no image")
+    if not name.strip().isprintable():
+        raise BadEntry("holds characters that no file name should")
     parts = [part for part in name.strip().replace("\\", "/").split("/") if part != "."]
-    if ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]+:", name.strip()) or "\0" in name:
+    if ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]+:", name.strip()):
         raise BadEntry("leaves the folder of images (it is absolute, an address or holds ..); make it relative")
     if not (joined := "/".join(filter(None, parts))):
         raise BadEntry("names no image")

@@ -241,7 +241,7 @@ def _only_key(path: Path, entries: Mapping[str, _Entry]) -> str:
     """The region attribute that names the class, where there is one. DataError where several could."""
     keys = Counter(key for entry in entries.values() for _, _, region in entry.shapes for key in region)
     if len(keys) > 1:
-        names = listed([f"{key} ({counted(number, 'region')})" for key, number in keys.most_common()], shown=6)
+        names = listed([f"{key[:40]!r} ({counted(number, 'region')})" for key, number in keys.most_common()], shown=6)
         raise DataError(f"{path}: which attribute of a region names its class? It has {names}; say so with --class-key")
     return next(iter(keys), "")
 
