@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from uscl.cli.data_labels import classes_of, layout_of, mask_options, nnunet_command, rules_of
+from uscl.cli.data_outlines import outlines_command
 from uscl.cli.made import say_made, show_progress
 
 _folder = click.Path(file_okay=False, path_type=Path)
@@ -201,3 +202,4 @@ def labels_command(
 
 
 import_group.add_command(nnunet_command(finish_import, show_progress))
+import_group.add_command(outlines_command(say_made, show_progress))

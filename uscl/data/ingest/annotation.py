@@ -26,6 +26,8 @@ class Region:
     """Where the mask's first pixel lies in the image."""
     origin: str = "human"
     """`human`, `interpolated`, `tracked` or `model`, as far as the file tells."""
+    enclosed: bool = True
+    """False for an open line or points, which have a place but no pixels."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Annotation:
     """All that one rater drew on one image."""
 
     image: str
-    """The image's path below the folder, as the annotation file names it, with forward slashes."""
+    """The image's path below the folder, as the annotation file names it, with forward slashes; empty where an entry
+    names none that can be used: then `problems` says why."""
     regions: tuple[Region, ...] = ()
     rater: str = ""
     size: tuple[int, int] | None = None
@@ -44,19 +47,25 @@ class Annotation:
     """Of the image: `View`, `Quality`, ...; never free text such as comments."""
     remarks: tuple[str, ...] = ()
     """What is odd about the entry, without its values: `region_count disagrees with the rows`."""
+    problems: tuple[str, ...] = ()
+    """What could not be read of it, with the place in the file. Where there is any, regions are missing, so the image
+    must not count as completely annotated."""
 
 
 def rasterise(regions: Iterable[Region], shape: tuple[int, int], *, even_odd: bool = True) -> np.ndarray:
     """(H, W) bool: the pixels of regions of one class.
 
-    Outlines by `cv2.fillPoly` on int32 points, as the published kidneyUS masks are made (data-formats.md 6); over
-    several outlines it is even-odd, so overlaps cancel, unless `even_odd` is False: then each is filled by itself.
+    Outlines by `cv2.fillPoly` on int32 points (rounded down: a point belongs to the pixel it lies in), as the published
+    kidneyUS masks are made (data-formats.md 6); over several outlines it is even-odd, so overlaps cancel, unless
+    `even_odd` is False: then each is filled by itself. Open lines have no pixels.
     """
     canvas = np.zeros(shape, np.uint8)
     outlines = []
     for region in regions:
+        if not region.enclosed:
+            continue
         if region.outline is not None:
-            outlines.append(np.asarray(region.outline).astype(np.int32).reshape(-1, 1, 2))
+            outlines.append(np.floor(region.outline).astype(np.int32).reshape(-1, 1, 2))
         elif region.mask is not None:
             _paste(canvas, region.mask, top=region.top, left=region.left)
     for group in [outlines] if even_odd else [[outline] for outline in outlines]:

@@ -28,6 +28,9 @@ class Drawing:
     """(K, H, W) bool."""
     known: np.ndarray
     """(H, W) bool."""
+    quality: str = ""
+    """Of the picture, as this rater judged it; empty where only the table may say."""
+    view: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,10 @@ def read_picture(picture: Picture, class_map: ClassMap, rules: MaskRules) -> Dra
 
 
 def consensus(drawings: Sequence[Drawing]) -> Drawing:
-    """What more than half of the raters drew, known where all of them looked."""
+    """What more than half of the raters drew, known where all of them looked; quality and view as the first judged."""
     masks = majority([drawing.masks for drawing in drawings])
-    return Drawing(CONSENSUS, masks, np.logical_and.reduce([drawing.known for drawing in drawings]))
+    known = np.logical_and.reduce([drawing.known for drawing in drawings])
+    return Drawing(CONSENSUS, masks, known, drawings[0].quality, drawings[0].view)
 
 
 def read_grey_frames(path: Path) -> tuple[np.ndarray, int, tuple[float, float] | None]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from uscl.data.ingest.clips import ImportSummary
-from uscl.data.ingest.drawn import read_picture
-from uscl.data.ingest.drawn_dataset import Survey, Surveyed, survey_pictures, write_pictures
+from uscl.data.ingest.drawn import DrawnPicture, read_picture
+from uscl.data.ingest.drawn_cases import Survey, survey_readable, write_pictures
 from uscl.data.ingest.mask_choices import with_masks
 from uscl.data.ingest.mask_layout import SIDE_BY_SIDE, MaskLayout, Picture, find_pictures, listed_problems
 from uscl.data.ingest.mask_values import JPEG_THRESHOLD, NOTHING_DECIDED, MaskRules
 from uscl.data.ingest.masks import ClassMap
-from uscl.data.ingest.problems import BadFile
+from uscl.data.ingest.problems import BadFile, bad_file
 from uscl.data.ingest.progress import Progress
 from uscl.data.ingest.table import FileTable, match_rows
 from uscl.data.wording import counted, listed
@@ -74,32 +74,45 @@ def import_pictures(
     refuse_existing(out)  # before minutes of reading
     listed_pictures, remarks = with_masks(pictures, rules)
     matched = match_rows(table, [picture.name for picture in listed_pictures], folder)
-    surveyed = survey_pictures(listed_pictures, folder, lambda each: read_picture(each, class_map, rules), progress)
-    left_out = (*bad, *surveyed.bad)
-    if left_out and (strict or not surveyed.pictures):
+
+    def read(picture: Picture) -> DrawnPicture:
+        return read_picture(picture, class_map, rules)
+
+    readable, surveys, problems = survey_readable(listed_pictures, read, progress)
+    left_out = (*bad, *(_bad_picture(problem, listed_pictures, folder) for problem in problems))
+    if left_out and (strict or not readable):
         raise DataError(listed_problems([f"{folder / entry.name}: {entry.reason}" for entry in left_out]))
-    _check_decided(surveyed, rules)
-    row_of = {picture.name: row for picture, row in zip(listed_pictures, matched.rows, strict=True)}
-    kept = [n for n, survey in enumerate(surveyed.surveys) if survey.thumbnail is not None]
+    _check_empty(readable, surveys, rules)
+    kept = [number for number, survey in enumerate(surveys) if survey.thumbnail is not None]
     if not kept:
         raise DataError(f"{folder}: no image has a mask with a class in it; nothing is left to import")
-    chosen, found = [surveyed.pictures[n] for n in kept], [surveyed.surveys[n] for n in kept]
+    chosen, found = [readable[number] for number in kept], [surveys[number] for number in kept]
+    row_of = {picture.name: row for picture, row in zip(listed_pictures, matched.rows, strict=True)}
+    options: dict[str, Any] = {"size": size, "name": name, "licence": licence, "progress": progress}
     rows = [row_of[picture.name] for picture in chosen]
-    document: dict[str, Any] = {"size": size, "name": name, "licence": licence, "progress": progress}
-    written = write_pictures(
-        out, chosen, found, rows, lambda each: read_picture(each, class_map, rules), class_map, **document
-    )
-    remarks += (*matched.remarks, *written.remarks, *_mask_remarks(surveyed.surveys, chosen, rules))
+    written = write_pictures(out, chosen, found, rows, read, class_map, **options)
+    remarks += (*matched.remarks, *written.remarks, *_mask_remarks(surveys, chosen, rules))
     remarks += tuple(_class_remarks(class_map, written.present))
-    files = len(surveyed.pictures) + len(left_out)
-    return ImportSummary(cases=written.num_cases, remarks=remarks, bad=left_out, files=files)
+    return ImportSummary(cases=written.cases, remarks=remarks, bad=left_out, files=len(readable) + len(left_out))
 
 
-def _check_decided(surveyed: Surveyed, rules: MaskRules) -> None:
-    """DataError, with all empty masks, where nobody decided what they mean."""
-    empty = [picture.name for picture, survey in zip(surveyed.pictures, surveyed.surveys, strict=True) if survey.empty]
+def _bad_picture(problem: str, pictures: Sequence[Picture], folder: Path) -> BadFile:
+    """Named by the mask where the problem is the mask's."""
+    paths = (
+        path
+        for picture in pictures
+        for path in (picture.image, *(file.path for files in picture.masks.values() for file in files))
+    )
+    named = next((path for path in paths if problem.startswith((f"{path}:", f"{path} "))), folder)
+    entry = bad_file(named, folder, problem)
+    return BadFile(entry.name, entry.reason.replace(f"{folder}/", ""))
+
+
+def _check_empty(pictures: Sequence[Picture], surveys: Sequence[Survey], rules: MaskRules) -> None:
+    """DataError with all empty masks, where nobody decided what they mean."""
+    empty = [picture.name for picture, survey in zip(pictures, surveys, strict=True) if survey.empty]
     if empty and not rules.empty:
-        count = counted(sum(survey.empty for survey in surveyed.surveys), "mask holds", "masks hold")
+        count = counted(sum(survey.empty for survey in surveys), "mask holds", "masks hold")
         raise DataError(
             f"{count} no pixel of any class ({listed(empty, shown=_SHOWN)}): is nothing there, or did nobody annotate? "
             "--empty absent keeps them as images without the classes, --empty skip leaves them out"

@@ -1,4 +1,4 @@
-"""Pictures and what was drawn on them -> labelled cases, raters kept apart and copies of one picture marked."""
+"""Pictures with what was drawn on them -> the cases of a dataset, whatever format the drawings come from."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from uscl.data.ingest.clips import Progress
 from uscl.data.ingest.copies import Likeness, Thumbnail, copies_to_exclude, find_likenesses, make_thumbnail
 from uscl.data.ingest.drawn import Drawing, DrawnFrame, DrawnPicture
 from uscl.data.ingest.frames import find_sector
 from uscl.data.ingest.grouping import join_groups
-from uscl.data.ingest.mask_layout import Picture
-from uscl.data.ingest.problems import BadFile, bad_file
-from uscl.data.ingest.progress import Progress
+from uscl.data.ingest.mask_layout import Picture, listed_problems
 from uscl.data.ingest.table import FileRow, licence_text, source_list
 from uscl.data.schema import UNKNOWN_PATIENT, CaseEntry, DatasetIndex
 from uscl.data.splits import check_given_splits
@@ -26,8 +25,8 @@ from uscl.errors import DataError
 MAX_BLACK_STILL = 2
 """Grey level up to which a pixel of a still counts as black."""
 
-PictureReader = Callable[[Picture], DrawnPicture]
-"""Reads a picture with its masks in the order of the classes. DataError, naming the file, where it cannot."""
+ReadPicture = Callable[[Picture], DrawnPicture]
+"""Reads a picture with its masks in the order of the classes; DataError, naming the file, where that is impossible."""
 
 
 class Named(Protocol):
@@ -58,21 +57,79 @@ class Survey:
 
 
 @dataclass(frozen=True)
-class Surveyed:
-    """Pictures that can be read, each with what was found; and the others."""
-
-    pictures: tuple[Picture, ...]
-    surveys: tuple[Survey, ...]
-    bad: tuple[BadFile, ...]
-
-
-@dataclass(frozen=True)
 class WrittenPictures:
-    """What the user should know of the pictures written, and the classes that occur in them."""
+    """What was written, and what the user should know of it."""
 
-    num_cases: int
+    cases: int
     remarks: tuple[str, ...]
     present: frozenset[str]
+    """Classes that occur."""
+
+
+def survey_pictures(pictures: Sequence[Picture], read: ReadPicture, progress: Progress) -> list[Survey]:
+    """Read every picture once. DataError with the first problems of all."""
+    _, surveys, problems = survey_readable(pictures, read, progress)
+    if problems:
+        raise DataError(listed_problems(problems))
+    return surveys
+
+
+def survey_readable(
+    pictures: Sequence[Picture], read: ReadPicture, progress: Progress
+) -> tuple[list[Picture], list[Survey], list[str]]:
+    """Read every picture once: those that can be read, what was found of each, and what is wrong with the others."""
+    readable: list[Picture] = []
+    surveys: list[Survey] = []
+    problems: list[str] = []
+    for number, picture in enumerate(pictures):
+        progress("checking", number, len(pictures))
+        try:
+            surveys.append(survey_of(read(picture)))
+            readable.append(picture)
+        except DataError as error:
+            problems.append(str(error))
+    progress("checking", len(pictures), len(pictures))
+    return readable, surveys, problems
+
+
+def survey_of(read: DrawnPicture) -> Survey:
+    """What one reading found."""
+    thumbnail = None
+    if read.frames:
+        exact = hashlib.sha256(repr((len(read.frames), read.frames[0].grey.shape)).encode())
+        for frame in read.frames:
+            exact.update(frame.grey.tobytes())
+        first = read.frames[0]
+        thumbnail = make_thumbnail(first.grey, first.drawings[0].masks, exact=exact.hexdigest(), channels=read.channels)
+    raters = tuple(sorted({drawing.rater for frame in read.frames for drawing in frame.drawings}))
+    return Survey(thumbnail, len(read.frames), raters, read.empty, read.between, read.resized)
+
+
+def write_pictures(
+    out: Path,
+    pictures: Sequence[Picture],
+    surveys: Sequence[Survey],
+    rows: Sequence[FileRow],
+    read: ReadPicture,
+    named: Named,
+    *,
+    size: int,
+    name: str = "",
+    licence: str = "",
+    progress: Progress = lambda what, done, total: None,
+) -> WrittenPictures:
+    """Read every picture again and write it: one case per image (or frame) and rater, all in one order.
+
+    `surveys`: of each picture, with a thumbnail. Copies are marked and used in no split, near views share a group.
+    DataError where a patient or group is given to two parts.
+    """
+    plan = _plan(name or out.name, pictures, surveys, rows, read)
+    sources = source_list(rows)
+    document: dict[str, Any] = {"licence": licence or licence_text(sources), "sources": sources}
+    document |= {"classes": named.classes, "contains": named.contains}
+    with DatasetWriter(out, name=name or out.name, size=size, **document) as writer:
+        num_cases, present = _write(writer, plan, named, read, progress)
+    return WrittenPictures(num_cases, tuple(_remarks(plan)), frozenset(present))
 
 
 @dataclass(frozen=True)
@@ -94,78 +151,8 @@ class _Plan:
         return tuple(sorted({rater for survey in self.surveys for rater in survey.raters}))
 
 
-def survey_pictures(pictures: Sequence[Picture], folder: Path, read: PictureReader, progress: Progress) -> Surveyed:
-    """Read and check every picture below `folder`."""
-    good: list[Picture] = []
-    surveys: list[Survey] = []
-    bad: list[BadFile] = []
-    for number, picture in enumerate(pictures):
-        progress("checking", number, len(pictures))
-        try:
-            surveys.append(_survey(read(picture)))
-            good.append(picture)
-        except DataError as error:
-            bad.append(_bad_picture(picture, folder, str(error)))
-    progress("checking", len(pictures), len(pictures))
-    return Surveyed(tuple(good), tuple(surveys), tuple(bad))
-
-
-def write_pictures(
-    out: Path,
-    pictures: Sequence[Picture],
-    surveys: Sequence[Survey],
-    rows: Sequence[FileRow],
-    read: PictureReader,
-    named: Named,
-    *,
-    size: int,
-    name: str = "",
-    licence: str = "",
-    progress: Progress = lambda what, done, total: None,
-) -> WrittenPictures:
-    """Compare all pictures, then read each again and write it: one case per frame and rater.
-
-    Of pictures that occur twice, one is kept and the others are marked as its copies, used in no split; copies and
-    near views share a group, joined to those of `rows`. DataError where a patient or group is given to two parts.
-    """
-    plan = _plan(name or out.name, pictures, surveys, rows, read)
-    sources, present, num_cases = source_list(rows), set[str](), 0
-    document = {"licence": licence or licence_text(sources), "sources": sources, "contains": named.contains}
-    with DatasetWriter(out, name=name or out.name, classes=named.classes, size=size, **document) as writer:
-        for place, picture in enumerate(pictures):
-            progress("writing", place, len(pictures))
-            drawn = read(picture)
-            for frame in drawn.frames:
-                for drawing in frame.drawings:
-                    _add(writer, plan, place, drawn, frame, drawing)
-                    present |= {name for name, mask in zip(named.classes, drawing.masks, strict=True) if mask.any()}
-                num_cases += len(frame.drawings)
-        progress("writing", len(pictures), len(pictures))
-    return WrittenPictures(num_cases, tuple(_remarks(plan)), frozenset(present))
-
-
-def _survey(read: DrawnPicture) -> Survey:
-    thumbnail = None
-    if read.frames:
-        exact = hashlib.sha256(repr((len(read.frames), read.frames[0].grey.shape)).encode())
-        for frame in read.frames:
-            exact.update(frame.grey.tobytes())
-        first = read.frames[0]
-        thumbnail = make_thumbnail(first.grey, first.drawings[0].masks, exact=exact.hexdigest(), channels=read.channels)
-    raters = tuple(sorted({drawing.rater for frame in read.frames for drawing in frame.drawings}))
-    return Survey(thumbnail, len(read.frames), raters, read.empty, read.between, read.resized)
-
-
-def _bad_picture(picture: Picture, folder: Path, problem: str) -> BadFile:
-    """Named by the mask where the problem is the mask's."""
-    masks = [file.path for files in picture.masks.values() for file in files]
-    named = next((mask for mask in masks if problem.startswith(str(mask))), picture.image)
-    entry = bad_file(named, folder, problem)
-    return BadFile(entry.name, entry.reason.replace(f"{folder}/", ""))
-
-
 def _plan(
-    name: str, pictures: Sequence[Picture], surveys: Sequence[Survey], rows: Sequence[FileRow], read: PictureReader
+    name: str, pictures: Sequence[Picture], surveys: Sequence[Survey], rows: Sequence[FileRow], read: ReadPicture
 ) -> _Plan:
     """Copies, groups and parts of all pictures. DataError where a patient or group is given to two parts."""
     thumbnails = [survey.thumbnail for survey in surveys if survey.thumbnail is not None]
@@ -186,13 +173,32 @@ def _of_whole(found: Likeness, surveys: Sequence[Survey]) -> Likeness:
     return replace(found, copy=False) if several and one != other else found
 
 
+def _write(
+    writer: DatasetWriter, plan: _Plan, named: Named, read: ReadPicture, progress: Progress
+) -> tuple[int, set[str]]:
+    """Read everything again and store it. Returns the number of cases, and the classes that occur."""
+    num_cases, present = 0, set[str]()
+    for place, picture in enumerate(plan.pictures):
+        progress("writing", place, len(plan.pictures))
+        drawn = read(picture)
+        for frame in drawn.frames:
+            for drawing in frame.drawings:
+                _add(writer, plan, place, drawn, frame, drawing)
+                num_cases += 1
+                present |= {name for name, mask in zip(named.classes, drawing.masks, strict=True) if mask.any()}
+    progress("writing", len(plan.pictures), len(plan.pictures))
+    return num_cases, present
+
+
 def _add(
     writer: DatasetWriter, plan: _Plan, place: int, read: DrawnPicture, frame: DrawnFrame, drawing: Drawing
 ) -> None:
     picture, row = plan.pictures[place], plan.rows[place]
     image = _image_id(picture, frame.frame)
     kept = plan.pictures[plan.copies[place]] if place in plan.copies else None
-    copy_of = _case_name(_image_id(kept, frame.frame), drawing.rater, plan) if kept else ""
+    raters = plan.surveys[plan.copies[place]].raters if kept else ()
+    rater = drawing.rater if drawing.rater in raters else next(iter(raters), "")
+    copy_of = _case_name(_image_id(kept, frame.frame), rater, plan) if kept else ""
     writer.add_case(
         frame.grey,
         drawing.masks,
@@ -209,8 +215,8 @@ def _add(
         frame=frame.frame,
         rater=drawing.rater,
         image_id=image,
-        quality=row.quality,
-        view=row.view,
+        quality=drawing.quality or row.quality,
+        view=drawing.view or row.view,
     )
 
 
