@@ -15,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from uscl.data.dataset import open_dataset
 from uscl.data.ingest.clips import import_clips
 from uscl.data.ingest.dicom import frame_times, read_dicom, select_region
+from uscl.data.ingest.options import ClipOptions
 from uscl.errors import DataError
 
 
@@ -38,6 +39,7 @@ def write_cine(path, frames, **tags):
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.3.1", "1.2.3"
     header.Modality, header.PatientName, header.PatientID = "US", "SECRETNAME", "SECRETID"
+    header.PatientIdentityRemoved = "YES"
     header.Rows, header.Columns = frames.shape[1:]
     header.NumberOfFrames, header.SamplesPerPixel, header.PhotometricInterpretation = len(frames), 1, "MONOCHROME2"
     header.BitsAllocated = header.BitsStored = frames.dtype.itemsize * 8
@@ -164,5 +166,5 @@ def test_dicom_and_video_mix_in_one_folder(tmp_path, frames):
     (tmp_path / "in").mkdir()
     shutil.copy(example("examples_ybr_color.dcm"), tmp_path / "in" / "cine.dcm")
     write_video(tmp_path / "in" / "b.mkv", frames)
-    import_clips(tmp_path / "in", tmp_path / "out", size=32)
+    import_clips(tmp_path / "in", tmp_path / "out", size=32, options=ClipOptions(32, keep_overlay=True))
     assert [clip.num_frames for clip in open_dataset(tmp_path / "out").index.clips] == [5, 30]

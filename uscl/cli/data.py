@@ -13,6 +13,8 @@ from typing import Any
 import click
 import yaml
 
+from uscl.cli.data_privacy import check_privacy, chosen_naming, name_options, overlay_options
+
 _EVERY_S = 10.0
 """Between two progress lines where there is no terminal."""
 
@@ -83,20 +85,27 @@ def phantom(out: Path, **given: float | None) -> None:
 @click.argument("folder", metavar="DIR", type=_folder)
 @click.argument("out", type=_folder)
 @click.option("--size", type=click.IntRange(min=16), default=192, show_default=True, help="Side of a frame, px.")
+@overlay_options
 @click.option("--skip-unreadable", is_flag=True, help="Leave out files that cannot be read, instead of refusing.")
 @_import_options
+@name_options
 def clips_command(
     folder: Path,
     out: Path,
     *,
     size: int,
     skip_unreadable: bool,
+    blank_top: float,
+    keep_overlay: bool,
     csv_path: Path | None,
     file_column: str | None,
     patient_column: str | None,
     group_column: str | None,
     name: str,
     licence: str,
+    salt: Path | None,
+    keep_names: bool,
+    hash_patients: bool,
 ) -> None:
     """Import the videos and DICOM cines below DIR as clips.
 
@@ -104,14 +113,17 @@ def clips_command(
     headers and audio are left behind. A CSV in DIR (or --csv) gives patient, group, licence and source of each file.
     """
     from uscl.data.ingest.clips import find_clips, import_clips
+    from uscl.data.ingest.options import ClipOptions
     from uscl.data.ingest.table import find_table
 
     find_clips(folder)
     columns = {"file_column": file_column, "patient_column": patient_column, "group_column": group_column}
     table = find_table(folder, given=csv_path, **columns)
+    naming, said = chosen_naming(out, salt=salt, keep_names=keep_names, hash_patients=hash_patients)
+    reading = ClipOptions(size, blank_top=blank_top, keep_overlay=keep_overlay)
     options = {"size": size, "table": table, "name": name, "licence": licence, "skip_unreadable": skip_unreadable}
-    summary = import_clips(folder, out, progress=_progress(), **options)
-    _say_made(out, summary.remarks)
+    summary = import_clips(folder, out, progress=_progress(), options=reading, naming=naming, **options)
+    _say_made(out, (*summary.remarks, *said))
 
 
 @import_group.command(name="labels")
@@ -123,6 +135,7 @@ def clips_command(
 @click.option("--split-column", metavar="NAME", help="Column with train, validation or test: use that split as it is.")
 @click.option("--size", type=click.IntRange(min=16), default=192, show_default=True, help="For clips merged in later.")
 @_import_options
+@name_options
 def labels_command(
     folder: Path,
     out: Path,
@@ -138,6 +151,9 @@ def labels_command(
     group_column: str | None,
     name: str,
     licence: str,
+    salt: Path | None,
+    keep_names: bool,
+    hash_patients: bool,
 ) -> None:
     """Import pairs from images/ and masks/ below DIR as labelled images at their native size.
 
@@ -154,8 +170,9 @@ def labels_command(
     columns = {"file_column": file_column, "patient_column": patient_column, "group_column": group_column}
     table = find_table(folder, given=csv_path, split_column=split_column, **columns)
     options = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
-    summary = import_labels(folder, out, progress=_progress(), **options)
-    _say_made(out, summary.remarks)
+    naming, said = chosen_naming(out, salt=salt, keep_names=keep_names, hash_patients=hash_patients)
+    summary = import_labels(folder, out, progress=_progress(), naming=naming, **options)
+    _say_made(out, (*summary.remarks, *said))
 
 
 @data.command()
@@ -199,6 +216,9 @@ def preview(dataset: Path, out: Path, *, cases: int, clips: int) -> None:
 
     save_png(contact_sheet(open_dataset(dataset), num_cases=cases, num_clips=clips), out)
     click.echo(f"wrote {out}")
+
+
+data.add_command(check_privacy)
 
 
 def _say_made(out: Path, remarks: Sequence[str] = ()) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from uscl.data.ingest.clip_copies import ClipPrint, clip_print, find_same_record
 from uscl.data.ingest.dicom import DICOM_SUFFIXES, is_dicom, read_dicom
 from uscl.data.ingest.frames import DecodedClip
 from uscl.data.ingest.grouping import join_groups
+from uscl.data.ingest.naming import READABLE, Naming, names_path, write_names
+from uscl.data.ingest.options import ClipOptions
 from uscl.data.ingest.table import FileTable, licence_text, match_rows, source_list
 from uscl.data.ingest.video import VIDEO_SUFFIXES, read_video
 from uscl.data.schema import SAME_FRAMES, SAME_RECORDING, UNKNOWN_PATIENT
@@ -42,12 +43,16 @@ def import_clips(
     name: str = "",
     licence: str = "",
     skip_unreadable: bool = False,
+    options: ClipOptions | None = None,
+    naming: Naming = READABLE,
     progress: Progress = lambda what, done, total: None,
 ) -> ImportSummary:
     """Import every video and DICOM file below `folder` into a dataset at `out`, frames `size` px square.
 
     `table` gives patients, groups and sources. Without it a DICOM file's patient number is replaced by a running
-    one, and a video is its own patient. DataError, with nothing left at `out`, where a file cannot be read
+    one, or with the salt of `naming` by a pseudonym, and a video is its own patient. `options` for what readers may
+    do beyond `size`. Where `naming` hides file names, `names_path(out)` gets the key to them.
+    DataError, with nothing left at `out`, where a file cannot be read
     (unless `skip_unreadable`), is missing from the table, or there is none.
     """
     files = find_clips(folder)
@@ -57,18 +62,19 @@ def import_clips(
     frames, bad, remarks = 0, [], Counter[str]()
     prints: dict[str, tuple[str, ClipPrint]] = {}
     pseudonyms: dict[str, str] = {}
+    names: list[tuple[str, str]] = []
     writer = DatasetWriter(
         out, name=name or out.name, classes=(), size=size, licence=licence or licence_text(sources), sources=sources
     )
     with writer:
-        for file, decoded in _decode_all(files, size, bad, progress):
-            clip = file_id(file.relative_to(folder))
-            row = rows[file]
-            patient = (
-                row.patient or _pseudonym(pseudonyms, decoded.pseudonym_key) or row.group or f"{UNKNOWN_PATIENT}{clip}"
-            )
+        for file, decoded in _decode_all(files, options or ClipOptions(size), bad, progress):
+            clip = naming.of_file(file.relative_to(folder), "clip")
+            row = naming.of_row(rows[file])
+            header = naming.of_key(decoded.pseudonym_key) or _pseudonym(pseudonyms, decoded.pseudonym_key)
+            patient = row.patient or header or row.group or f"{UNKNOWN_PATIENT}{clip}"
             _add(writer, decoded, clip=clip, patient=patient, group=row.group)
             prints[clip] = (row.group, clip_print(decoded.frames))
+            names.append((clip, file.relative_to(folder).as_posix()))
             frames += len(decoded.frames)
             remarks.update(decoded.notes)
             remarks["patient unknown: each such clip counts as a patient of its own"] += patient.startswith(
@@ -77,6 +83,8 @@ def import_clips(
         if bad and not (skip_unreadable and len(bad) < len(files)):
             raise DataError(_unreadable(bad))
         remarks.update(_tie_copies(writer, prints))
+    if naming.hides_names:
+        write_names(names_path(out), names)
     remarks.update({f"unreadable, skipped: {'; '.join(bad)}": len(bad)} if bad else {})
     told = matched.remarks + tuple(
         f"{count} of {counted(len(files), 'clip')}: {text}" for text, count in remarks.items() if count
@@ -95,26 +103,21 @@ def find_clips(folder: Path) -> list[Path]:
     return clips
 
 
-def file_id(relative: Path) -> str:
-    """A plain word for a file: its folders and stem joined, anything unusual replaced."""
-    word = re.sub(r"[^\w.+-]+", "_", "-".join(relative.with_suffix("").parts))
-    return word.lstrip(".") or "_"
-
-
 def _is_clip(path: Path) -> bool:
     suffix = path.suffix.lower()
     return suffix in VIDEO_SUFFIXES | DICOM_SUFFIXES or (not suffix and path.name != "DICOMDIR" and is_dicom(path))
 
 
 def _decode_all(
-    files: Sequence[Path], size: int, bad: list[str], progress: Progress
+    files: Sequence[Path], options: ClipOptions, bad: list[str], progress: Progress
 ) -> Iterator[tuple[Path, DecodedClip]]:
     """Each file that can be read; of the others, `bad` gets the reason."""
     for number, file in enumerate(files):
         progress("clips", number, len(files))
         try:
             video = file.suffix.lower() in VIDEO_SUFFIXES
-            yield file, read_video(file, size=size) if video else read_dicom(file, size=size)
+            read = read_video if video else read_dicom
+            yield file, read(file, size=options.size, options=options)
         except DataError as error:
             bad.append(str(error))
     progress("clips", len(files), len(files))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,11 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, iter_pixels
 
+from uscl.data.ingest.allowed import keep_allowed
 from uscl.data.ingest.frames import DecodedClip, FrameCollector, NativeFrame
+from uscl.data.ingest.options import ClipOptions
+from uscl.data.ingest.overlay import Strip, blanked
+from uscl.data.ingest.scanners import strips_to_blank
 from uscl.errors import DataError
 
 DICOM_SUFFIXES = frozenset([".dcm", ".dicom"])
@@ -38,13 +42,15 @@ def is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def read_dicom(path: Path, *, size: int) -> DecodedClip:
+def read_dicom(path: Path, *, size: int, options: ClipOptions | None = None) -> DecodedClip:
     """Read an ultrasound still or cine at `path` to frames of `size` px, cropped to its B-mode region.
 
-    DataError, naming the file, where it cannot be decoded or is no ultrasound.
+    DataError, naming the file, where it cannot be decoded or is no ultrasound; with `options`, too, where its
+    scanner's text is unknown (`strips_to_blank`). Without, pixels are as the file has them.
     """
     with _opened(path) as header:
-        return _read(header, size)
+        strips = strips_to_blank(header, options, path) if options else ()
+        return _read(header, size, options, strips)
 
 
 def dicom_frames(path: Path) -> Iterator[NativeFrame]:
@@ -61,7 +67,7 @@ def _opened(path: Path) -> Iterator[pydicom.Dataset]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values in headers that are not kept
-            header = pydicom.dcmread(path)
+            header = keep_allowed(pydicom.dcmread(path))
             if str(header.get("Modality", "")) not in ("US", "IVUS"):
                 raise DataError(f"{path}: is no ultrasound (modality {str(header.get('Modality', '')) or 'missing'})")
             yield header
@@ -71,18 +77,19 @@ def _opened(path: Path) -> Iterator[pydicom.Dataset]:
         raise DataError(f"{path}: cannot be read as DICOM ultrasound: {str(error).splitlines()[0]}") from error
 
 
-def _read(header: pydicom.Dataset, size: int) -> DecodedClip:
+def _read(header: pydicom.Dataset, size: int, options: ClipOptions | None, strips: tuple[Strip, ...]) -> DecodedClip:
     region = select_region(header)
-    collector = FrameCollector(size, aspect=region.aspect)
+    # strips are shares of the full frame: blanked here, not of the region by the collector
+    collector = FrameCollector(size, aspect=region.aspect, options=options and replace(options, blank_top=0.0))
     for frame in _grey_frames(header):
-        collector.add(np.ascontiguousarray(frame[region.rows, region.columns]))
+        collector.add(np.ascontiguousarray(blanked(frame, strips)[region.rows, region.columns]))
     if not collector.count:
         raise ValueError("no frame in the pixel data")
     times = frame_times(header, collector.count)
     notes = [region.note] if region.note else []
     if collector.count > 1 and times is None:
         notes.append("no frame time in the header: unknown")
-    if str(header.get("BurnedInAnnotation", "")) != "NO":
+    if not strips:
         notes.append("pixels may show text that names the patient: look before sharing")
     key = str(header.get("PatientID", ""))
     return collector.finish(times_ms=times, row_mm=region.row_mm, pseudonym_key=key, notes=tuple(notes))

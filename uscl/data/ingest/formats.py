@@ -42,7 +42,7 @@ def _is_dicom_file(file: Path) -> bool:
 def _one(read: Callable[..., DecodedClip]) -> Reader:
     def reader(path: Path, options: ClipOptions) -> Iterator[DecodedClip]:
         """The one clip of a file."""
-        yield read(path, size=options.size)
+        yield read(path, size=options.size, options=options)
 
     return reader
 

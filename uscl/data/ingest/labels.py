@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from uscl.data.ingest.clips import ImportSummary, Progress, file_id
+from uscl.data.ingest.clips import ImportSummary, Progress
 from uscl.data.ingest.copies import Likeness, Thumbnail, copies_to_exclude, find_likenesses, make_thumbnail
 from uscl.data.ingest.frames import find_sector
 from uscl.data.ingest.grouping import join_groups
 from uscl.data.ingest.masks import IMAGE_SUFFIXES, ClassMap, LabelledImage, read_grey, read_labelled_image
+from uscl.data.ingest.naming import READABLE, Naming, file_id, names_path, write_names
 from uscl.data.ingest.table import FileRow, FileTable, licence_text, match_rows, source_list
 from uscl.data.schema import UNKNOWN_PATIENT, CaseEntry, DatasetIndex
 from uscl.data.splits import check_given_splits
@@ -48,6 +49,7 @@ def import_labels(
     table: FileTable | None = None,
     name: str = "",
     licence: str = "",
+    naming: Naming = READABLE,
     progress: Progress = lambda what, done, total: None,
 ) -> ImportSummary:
     """Import every pair of `images/` and `masks/` below `folder` into a dataset at `out`.
@@ -59,8 +61,10 @@ def import_labels(
     """
     refuse_existing(out)  # before minutes of reading
     pairs = find_pairs(folder)
+    if naming.hides_names:
+        pairs = [replace(pair, case=naming.of_file(Path(pair.name), "case")) for pair in pairs]
     matched = match_rows(table, [pair.name for pair in pairs], folder)
-    rows = matched.rows
+    rows = [naming.of_row(row) for row in matched.rows]
     thumbnails = _survey(pairs, class_map, progress)
     likenesses = find_likenesses(thumbnails, lambda position: read_grey(pairs[position].image)[0])
     kept_for = copies_to_exclude(thumbnails, likenesses)
@@ -78,6 +82,8 @@ def import_labels(
             _add(writer, pair, read, patient=patient, group=groups[number], copy_of=copy_of, split=parts[number])
             present |= {name for name, mask in zip(class_map.classes, read.masks, strict=True) if mask.any()}
         progress("writing", len(pairs), len(pairs))
+    if naming.hides_names:
+        write_names(names_path(out), [(pair.case, pair.name) for pair in pairs])
     remarks = (*matched.remarks, *_remarks(pairs, rows, kept_for, likenesses), *_class_remarks(class_map, present))
     return ImportSummary(cases=len(pairs), remarks=remarks)
 
