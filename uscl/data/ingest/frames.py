@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 
 from uscl.data.ingest.options import ClipOptions
-from uscl.data.ingest.overlay import Strip, blanked, static_marks
+from uscl.data.ingest.overlay import Strip, blanked, find_letters, static_marks
 from uscl.data.letterbox import Letterbox
 from uscl.data.writer import is_near_duplicate
 
 MAX_BLACK = 8
 """Grey level up to which a video pixel counts as black at most: compression leaves a few levels of noise."""
 BLACK_NOISE = 2
-"""Levels above the darkest quarter of the picture's edge up to which a pixel counts as black: the dim sides and depths
+"""Levels above the median of the picture's edge up to which a pixel counts as black: the dim sides and depths
 of a sector lie below MAX_BLACK (36 % of the 120-frame cine of pydicom is sector, 30 % lies above MAX_BLACK)."""
 MARK_LEVEL = 60
 """Something this bright outside the sector is said to be text or a mark when it is blanked."""
@@ -69,6 +69,19 @@ class DecodedClip:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _View:
+    """Parts of a clip's picture, (H, W) bool."""
+
+    sector: np.ndarray
+    """What speckle statistics may count."""
+    kept: np.ndarray
+    """What is shown where overlay is blanked: the sector and marks within it, without letters."""
+    marks_outside: bool
+    marks_inside: bool
+    text_inside: bool
+
+
 class FrameCollector:
     """Takes grey frames one by one. `aspect` is a pixel's width over its height; frames are made square-pixelled.
 
@@ -112,42 +125,49 @@ class FrameCollector:
         notes: tuple[str, ...] = (),
     ) -> DecodedClip:
         """The clip; `row_mm` is the height of a native pixel, mm. At least one frame must have been added."""
-        outer, sector, outside = self._sector()
-        box = Letterbox(*outer.shape, self._size)
+        view = self._view()
+        box = Letterbox(*view.sector.shape, self._size)
         spacing = None if row_mm is None else (row_mm / box.scale, row_mm / box.scale)
         frames = np.stack(self._frames)
         if self._blank_outside:
-            frames *= box.to_square(outer)
-            notes += ("text or marks outside the sector: blanked",) if outside else ()
-        if not np.array_equal(outer, sector):
-            notes += ("marks that never change inside the sector: left out of it",)
+            frames *= box.to_square(view.kept)
+            notes += ("text or marks outside the sector: blanked",) if view.marks_outside else ()
+            notes += ("text within the sector: blanked where found; look before sharing",) if view.text_inside else ()
         return DecodedClip(
             frames=frames,
             duplicate=np.array(self._duplicate),
-            sector=box.to_square(sector),
+            sector=box.to_square(view.sector),
             source_size=(box.height, box.width),
             times_ms=times_ms,
             spacing_mm=spacing,
             pseudonym_key=pseudonym_key,
-            notes=notes,
+            notes=notes + (("marks inside the sector: left out of it",) if view.marks_inside else ()),
         )
 
-    def _sector(self) -> tuple[np.ndarray, np.ndarray, bool]:
-        """With square pixels: the sector with all within it, the sector without marks, and whether marks lie outside.
-
-        Marks are widened to what a stored pixel covers, so that none of it is left at the stored size.
-        """
+    def _view(self) -> _View:
+        """What the clip's extremes over time show, with square pixels."""
         assert self._brightest is not None and self._darkest is not None
         moving = self.count - sum(self._duplicate)
-        marks = static_marks(self._brightest, self._darkest, moving_frames=moving)
+        letters = find_letters(self._darkest)
+        marks = letters | static_marks(self._brightest, self._darkest, moving_frames=moving)
         # text beside the sector would be closed into it
         brightest = self._with_square_pixels(np.where(marks, np.uint8(0), self._brightest))
         outer = find_sector(brightest, max_black=black_level(self._brightest))
-        reach = 1 + max(outer.shape) // self._size
-        shape = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * reach + 1, 2 * reach + 1))
-        wide = self._with_square_pixels(cv2.dilate(marks.astype(np.uint8), shape)) > 0
+        wide_letters, wide_marks = self._widened(letters), self._widened(marks)
         seen = self._with_square_pixels(self._brightest) >= MARK_LEVEL
-        return outer, outer & ~wide, bool(np.count_nonzero(seen & ~outer) > MIN_OUTSIDE_PX)
+        return _View(
+            sector=outer & ~wide_marks,
+            kept=outer & ~wide_letters,
+            marks_outside=bool(np.count_nonzero(seen & ~outer) > MIN_OUTSIDE_PX),
+            marks_inside=bool((outer & wide_marks).any()),
+            text_inside=bool((outer & wide_letters).any()),
+        )
+
+    def _widened(self, marks: np.ndarray) -> np.ndarray:
+        """Marks with square pixels, widened to what a stored pixel covers, so that none of it is left when stored."""
+        reach = 1 + max(marks.shape) // self._size
+        shape = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * reach + 1, 2 * reach + 1))
+        return self._with_square_pixels(cv2.dilate(marks.astype(np.uint8), shape)) > 0
 
     def _with_square_pixels(self, frame: np.ndarray) -> np.ndarray:
         if abs(self._aspect - 1) < ASPECT_TOLERANCE:
@@ -160,7 +180,7 @@ def black_level(brightest: np.ndarray) -> int:
     """Grey level up to which a pixel of a clip's maximum over time (H, W) is black, from the edge of the picture."""
     edges = (brightest[:2], brightest[-2:], brightest[:, :2], brightest[:, -2:])
     edge = np.concatenate([part.ravel() for part in edges])
-    return int(min(MAX_BLACK, np.percentile(edge, 25) + BLACK_NOISE))
+    return int(min(MAX_BLACK, np.median(edge) + BLACK_NOISE))
 
 
 def find_sector(image: np.ndarray, *, max_black: int) -> np.ndarray:

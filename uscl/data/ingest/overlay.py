@@ -14,9 +14,9 @@ STILL_LEVELS = 8
 frame cine of pydicom are 205 pixels with 8 and with 16; on `pocus`, tissue passes for drawn with 16 and not with 8."""
 DRAWN_LEVEL = 30
 """Grey level from which a pixel counts as drawn."""
-SATURATED = 247
-"""From here on tissue, too, stands still; it counts as drawn only where its surroundings are much darker."""
-CONTRAST = 40
+CONTRAST = 25
+"""Levels by which a drawn pixel stands out from the median around it: near-field tissue and saturated echoes stand
+still, too. The menu of a SonoSite, level 50 on black, has to pass."""
 MIN_MOVING_FRAMES = 8
 """Fewer different frames do not tell what is drawn from what did not move."""
 FROZEN_FRACTION = 0.5
@@ -26,6 +26,10 @@ LETTER_LEVELS = (60, 90, 140, 200)
 MIN_LETTERS = 4
 """On one line. None is seen in the 244 images of `usgra` and the 44 clips of `pocus`, which show no text; all 9
 screens of pydicom's own files are seen."""
+GROUND_FRACTION = 0.45
+"""The ground of letters is darker than this share of their level: a grey bar is ground enough for white ones."""
+_MAX_PIECES = 2000
+"""More pieces than any screen has letters are speckle."""
 MIN_MARK_PX = 4
 """Smaller specks are noise."""
 
@@ -63,11 +67,9 @@ def static_marks(brightest: np.ndarray, darkest: np.ndarray, *, moving_frames: i
     still = bright & (brightest - darkest <= STILL_LEVELS)
     if still.sum() > FROZEN_FRACTION * max(1, np.count_nonzero(brightest >= DRAWN_LEVEL)):
         return nothing
-    saturated = still & (darkest >= SATURATED)
-    if saturated.any():
-        side = min(255, max(9, min(darkest.shape) // 12 | 1))
-        around = cv2.medianBlur(darkest, side)
-        still &= ~(saturated & (around > darkest - np.uint8(CONTRAST)))
+    side = min(255, min(darkest.shape) // 6 | 1)
+    around = cv2.medianBlur(darkest, max(3, side))
+    still &= darkest >= np.minimum(around, 255 - CONTRAST) + np.uint8(CONTRAST)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(still.astype(np.uint8), connectivity=8)
     large = stats[:, cv2.CC_STAT_AREA] >= MIN_MARK_PX
     large[0] = False
@@ -75,37 +77,47 @@ def static_marks(brightest: np.ndarray, darkest: np.ndarray, *, moving_frames: i
 
 
 def has_text(image: np.ndarray) -> bool:
-    """Whether an image (H, W) uint8, or a clip's minimum over time, shows a line of letters on a dark ground.
+    """Whether `find_letters` finds any."""
+    return bool(find_letters(image).any())
+
+
+def find_letters(image: np.ndarray) -> np.ndarray:
+    """(H, W) bool: lines of letters on a dark ground in an image (H, W) uint8, or in a clip's minimum over time.
 
     Four or more bright pieces of a letter's size side by side at one height. Letters over tissue are not seen.
     """
-    return any(_shows_line(image, level) for level in LETTER_LEVELS)
+    around = cv2.erode(image, np.ones((9, 9), np.uint8))
+    found = np.zeros(image.shape, bool)
+    for level in LETTER_LEVELS:
+        found |= _lines(image, around, level)
+    return found
 
 
-def _shows_line(image: np.ndarray, level: int) -> bool:
+def _lines(image: np.ndarray, around: np.ndarray, level: int) -> np.ndarray:
+    """(H, W) bool: the letters among the pieces of `image` that are at least `level` bright."""
     pieces = cv2.connectedComponentsWithStats((image >= level).astype(np.uint8), connectivity=8)
-    stats, centres = pieces[2], pieces[3]
+    labels, stats, centres = pieces[1:]
     tall, wide, area = stats[:, cv2.CC_STAT_HEIGHT], stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_AREA]
     letter = (tall >= 5) & (tall <= max(12, image.shape[0] // 16)) & (wide <= 2 * tall) & (area >= 6)
     letter &= area <= 0.8 * tall * wide
-    around = cv2.erode(image, np.ones((9, 9), np.uint8))
-    chosen = [number for number in np.flatnonzero(letter) if number and _on_dark(around, stats[number])]
-    lines = [(centres[number][1], float(tall[number]), centres[number][0]) for number in chosen]
-    return any(sum(_in_line(one, other) for other in lines) >= MIN_LETTERS for one in lines)
+    letter[0] = False
+    if not MIN_LETTERS <= letter.sum() <= _MAX_PIECES:
+        return np.zeros(image.shape, bool)
+    ground = max(DRAWN_LEVEL, GROUND_FRACTION * level)
+    chosen = np.array([number for number in np.flatnonzero(letter) if _on_dark(around, stats[number], ground)], int)
+    if not len(chosen):
+        return np.zeros(image.shape, bool)
+    size = np.maximum(tall[chosen][:, None], tall[chosen])
+    apart = np.abs(centres[chosen][:, None] - centres[chosen])
+    alike = np.abs(tall[chosen][:, None] - tall[chosen]) <= 0.35 * size
+    in_line = alike & (apart[..., 1] < 0.3 * size) & (apart[..., 0] < 8 * size)
+    letter[:] = False
+    letter[chosen[in_line.sum(axis=1) >= MIN_LETTERS]] = True
+    return np.asarray(letter[labels])
 
 
-def _on_dark(around: np.ndarray, box: np.ndarray) -> bool:
-    """Whether all round a piece, within a few pixels, the image falls to black."""
+def _on_dark(around: np.ndarray, box: np.ndarray, ground: float) -> bool:
+    """Whether all round a piece, within a few pixels, the image falls below `ground`."""
     left, top, width, height = (int(value) for value in box[:4])
     part = around[max(0, top - 2) : top + height + 2, max(0, left - 2) : left + width + 2]
-    return bool(np.percentile(part, 90) < DRAWN_LEVEL)
-
-
-def _in_line(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
-    """Whether two pieces (row, height, column) are letters of one line, a few letters apart at most."""
-    size = max(one[1], other[1])
-    return (
-        abs(one[0] - other[0]) < 0.3 * size
-        and abs(one[1] - other[1]) <= 0.35 * size
-        and abs(one[2] - other[2]) < 8 * size
-    )
+    return bool(np.percentile(part, 90) < ground)
