@@ -7,6 +7,11 @@ up; volumes give voxels and spacing.
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pydicom
 from pydicom.datadict import keyword_for_tag
 
@@ -107,3 +112,17 @@ def keep_allowed(header: pydicom.Dataset) -> pydicom.Dataset:
             for item in element.value:
                 keep_allowed(item)
     return header
+
+
+@contextmanager
+def pydicom_unheard() -> Iterator[None]:
+    """Within it pydicom warns and logs nothing: its messages about odd headers quote their values."""
+    logger = logging.getLogger("pydicom")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before

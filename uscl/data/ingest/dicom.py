@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, iter_pixels
 
-from uscl.data.ingest.allowed import keep_allowed
+from uscl.data.ingest.allowed import keep_allowed, pydicom_unheard
 from uscl.data.ingest.frames import DecodedClip, FrameCollector, NativeFrame
 from uscl.data.ingest.options import ClipOptions
 from uscl.data.ingest.overlay import Strip, blanked
@@ -65,8 +64,7 @@ def dicom_frames(path: Path) -> Iterator[NativeFrame]:
 def _opened(path: Path) -> Iterator[pydicom.Dataset]:
     """The header of an ultrasound file; what is wrong with it, or with its pixels, as a DataError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values in headers that are not kept
+        with pydicom_unheard():
             header = keep_allowed(pydicom.dcmread(path))
             if str(header.get("Modality", "")) not in ("US", "IVUS"):
                 raise DataError(f"{path}: is no ultrasound (modality {str(header.get('Modality', '')) or 'missing'})")

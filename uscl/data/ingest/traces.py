@@ -6,7 +6,6 @@ import gzip
 import json
 import re
 import struct
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pydicom
 from PIL import ExifTags, Image, TiffTags
 from pydicom.datadict import keyword_for_tag
 
-from uscl.data.ingest.allowed import ALLOWED
+from uscl.data.ingest.allowed import ALLOWED, pydicom_unheard
 from uscl.data.ingest.dicom import DICOM_SUFFIXES, is_dicom
 from uscl.data.ingest.masks import IMAGE_SUFFIXES, read_grey
 from uscl.data.ingest.options import ClipOptions
@@ -107,13 +106,12 @@ def _name_traces(name: str) -> Iterator[Trace]:
 
 
 def _dicom_traces(path: Path) -> Iterator[Trace]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    try:
+        with pydicom_unheard():
             header = pydicom.dcmread(path, stop_before_pixels=True)
             elements, private = _identifying(header)
-        except Exception as error:  # pydicom raises what its parts raise, and quotes headers
-            raise DataError(f"{path}: cannot be read as DICOM ({type(error).__name__})") from error
+    except Exception as error:  # pydicom raises what its parts raise, and quotes headers
+        raise DataError(f"{path}: cannot be read as DICOM ({type(error).__name__})") from error
     if elements:
         kept = {"PatientID"} & set(elements)
         yield Trace("DICOM elements", elements, "dropped" + ("; PatientID becomes a pseudonym" if kept else ""))
