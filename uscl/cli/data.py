@@ -10,6 +10,7 @@ import click
 import yaml
 
 from uscl.cli.data_import import import_group
+from uscl.cli.data_privacy import check_privacy
 from uscl.cli.made import say_made, show_progress
 
 _folder = click.Path(file_okay=False, path_type=Path)
@@ -95,3 +96,6 @@ def preview(dataset: Path, out: Path, *, cases: int, clips: int) -> None:
 
     save_png(contact_sheet(open_dataset(dataset), num_cases=cases, num_clips=clips), out)
     click.echo(f"wrote {out}")
+
+
+data.add_command(check_privacy)
