@@ -192,7 +192,7 @@ def labels_command(
     class_map = parse_class_map(classes or "", contains, ignore) if given else read_class_map(folder / "classes.yaml")
     columns = {"file_column": file_column, "patient_column": patient_column, "group_column": group_column}
     table = find_table(folder, given=csv_path, split_column=split_column, **columns)
-    options = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
+    options: dict[str, Any] = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
     summary = import_labels(folder, out, strict=strict, progress=show_progress(), **options)
     problems = problem_lines(summary.bad, summary.files, "pair")
     finish_import(out, summary.remarks, problems, skip_unreadable=skip_unreadable)

@@ -76,10 +76,11 @@ def _stored(source: ClipSource, options: ClipOptions, parts: PartFolder) -> list
 
 
 def _described(decoded: DecodedClip, parts: PartFolder) -> ReadClip:
-    facts = {"times_ms": decoded.times_ms, "duplicate": decoded.duplicate, "sector": decoded.sector}
-    content, seen = clip_content(decoded.frames, **facts), clip_print(decoded.frames)
+    content = clip_content(
+        decoded.frames, times_ms=decoded.times_ms, duplicate=decoded.duplicate, sector=decoded.sector
+    )
     kept = without_frames(decoded, parts.pseudonym(decoded.pseudonym_key))
-    return ReadClip(kept, len(decoded.frames), content, seen)
+    return ReadClip(kept, len(decoded.frames), content, clip_print(decoded.frames))
 
 
 def _decoded(source: ClipSource, options: ClipOptions) -> Iterator[DecodedClip]:
