@@ -54,9 +54,16 @@ def read_source(source: ClipSource, options: ClipOptions, parts: PartFolder) -> 
             clips = _stored(source, options, parts)
         except DataError as error:
             parts.drop(source.key)
-            return Outcome(problem=str(error))
+            return Outcome(problem=_one_line(str(error), str(source.path)))
     parts.save(source.key, clips)
     return Outcome(sum(clip.num_frames for clip in clips))
+
+
+def _one_line(problem: str, path: str) -> str:
+    """What decoders say may have several lines; the path stays as it is."""
+    start = path if problem.startswith(path) else ""
+    rest = problem.removeprefix(start)
+    return f"{start}{' ' if rest.startswith(' ') else ''}{' '.join(rest.split())}"
 
 
 def _stored(source: ClipSource, options: ClipOptions, parts: PartFolder) -> list[ReadClip]:
