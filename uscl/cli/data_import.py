@@ -183,7 +183,7 @@ def labels_command(
     class_map = classes_of(folder, given)
     columns = {"file_column": file_column, "patient_column": patient_column, "group_column": group_column}
     table = find_table(folder, given=csv_path, split_column=split_column, **columns)
-    options = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
+    options: dict[str, Any] = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
     naming, said = chosen_naming(out, given)
     options |= {"layout": layout, "rules": rules, "strict": strict, "naming": naming}
     summary = import_labels(folder, out, progress=show_progress(), **options)

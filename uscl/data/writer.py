@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -114,12 +114,14 @@ class DatasetWriter:
         self._claim("clip", clip)
         if isinstance(frames, StoredFrames):
             assert duplicate is not None and content
-            stored, batches = frames, iter(())
+            stored = frames
+            batches: Iterator[pa.Array] = iter(())
         else:
             frames = np.ascontiguousarray(frames)
             self._check_frames(clip, frames, times_ms)
             duplicate = find_duplicates(frames) if duplicate is None else np.asarray(duplicate, bool)
-            stored, batches = StoredFrames(len(frames), self._frames.rows), frame_batches(frames)
+            stored = StoredFrames(len(frames), self._frames.rows)
+            batches = frame_batches(frames)
         sector = np.ones((self.size, self.size), bool) if sector is None else np.asarray(sector, bool)
         times = None if times_ms is None else np.asarray(times_ms, np.float64)
         row: dict[str, Any] = {"clip": clip, "patient": patient, "group": group or patient, "note": note}

@@ -82,7 +82,8 @@ class PartFolder:
 
     def save(self, key: str, clips: Sequence[ReadClip]) -> None:
         """Finish a part, its frames being in their file."""
-        arrays, plain = {}, []
+        arrays: dict[str, np.ndarray] = {}
+        plain = []
         for number, clip in enumerate(clips):
             entry, own = _entry(clip)
             plain.append(entry)
@@ -213,8 +214,8 @@ def _entry(clip: ReadClip) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _clip(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray], prefix: str) -> ReadClip:
     own = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
     seen = ClipPrint(entry["exact"], own.pop("motion"), own.pop("views"))
-    plain = {name: _tuples(value) for name, value in entry["decoded"].items()}
-    return ReadClip(DecodedClip(**plain, **own), entry["num_frames"], entry["content"], seen)
+    facts: dict[str, Any] = {name: _tuples(value) for name, value in entry["decoded"].items()} | own
+    return ReadClip(DecodedClip(**facts), entry["num_frames"], entry["content"], seen)
 
 
 def _tuples(value: Any) -> Any:
