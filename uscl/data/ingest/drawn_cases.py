@@ -14,6 +14,7 @@ from uscl.data.ingest.drawn import Drawing, DrawnFrame, DrawnPicture
 from uscl.data.ingest.frames import find_sector
 from uscl.data.ingest.grouping import join_groups
 from uscl.data.ingest.mask_layout import Picture, listed_problems
+from uscl.data.ingest.problems import BadFile, bad_file
 from uscl.data.ingest.progress import Progress
 from uscl.data.ingest.table import FileRow, licence_text, source_list
 from uscl.data.schema import UNKNOWN_PATIENT, CaseEntry, DatasetIndex
@@ -90,6 +91,18 @@ def survey_readable(
             problems.append(str(error))
     progress("checking", len(pictures), len(pictures))
     return readable, surveys, problems
+
+
+def bad_picture(problem: str, pictures: Sequence[Picture], folder: Path) -> BadFile:
+    """Of what `survey_readable` says is wrong, which file: named by the mask where the problem is the mask's."""
+    paths = (
+        path
+        for picture in pictures
+        for path in (picture.image, *(file.path for files in picture.masks.values() for file in files))
+    )
+    named = next((path for path in paths if problem.startswith((f"{path}:", f"{path} "))), folder)
+    entry = bad_file(named, folder, problem)
+    return BadFile(entry.name, entry.reason.replace(f"{folder}/", ""))
 
 
 def survey_of(read: DrawnPicture) -> Survey:

@@ -9,7 +9,7 @@ from typing import Any
 
 from uscl.data.ingest.clips import ImportSummary
 from uscl.data.ingest.drawn import DrawnPicture, read_picture
-from uscl.data.ingest.drawn_cases import Survey, survey_readable, write_pictures
+from uscl.data.ingest.drawn_cases import Survey, bad_picture, survey_readable, write_pictures
 from uscl.data.ingest.mask_choices import with_masks
 from uscl.data.ingest.mask_layout import (
     SIDE_BY_SIDE,
@@ -22,7 +22,7 @@ from uscl.data.ingest.mask_layout import (
 from uscl.data.ingest.mask_values import JPEG_THRESHOLD, NOTHING_DECIDED, MaskRules
 from uscl.data.ingest.masks import ClassMap
 from uscl.data.ingest.naming import READABLE, Naming, names_path, write_names
-from uscl.data.ingest.problems import BadFile, bad_file
+from uscl.data.ingest.problems import BadFile
 from uscl.data.ingest.progress import Progress
 from uscl.data.ingest.table import FileTable, match_rows
 from uscl.data.wording import counted, listed
@@ -90,7 +90,7 @@ def import_pictures(
         return read_picture(picture, class_map, rules)
 
     readable, surveys, problems = survey_readable(listed_pictures, read, progress)
-    left_out = (*bad, *(_bad_picture(problem, listed_pictures, folder) for problem in problems))
+    left_out = (*bad, *(bad_picture(problem, listed_pictures, folder) for problem in problems))
     if left_out and (strict or not readable):
         raise DataError(listed_problems([f"{folder / entry.name}: {entry.reason}" for entry in left_out]))
     _check_empty(readable, surveys, rules)
@@ -107,18 +107,6 @@ def import_pictures(
     remarks += (*matched.remarks, *written.remarks, *_mask_remarks(surveys, chosen, rules))
     remarks += tuple(_class_remarks(class_map, written.present))
     return ImportSummary(cases=written.cases, remarks=remarks, bad=left_out, files=len(readable) + len(left_out))
-
-
-def _bad_picture(problem: str, pictures: Sequence[Picture], folder: Path) -> BadFile:
-    """Named by the mask where the problem is the mask's."""
-    paths = (
-        path
-        for picture in pictures
-        for path in (picture.image, *(file.path for files in picture.masks.values() for file in files))
-    )
-    named = next((path for path in paths if problem.startswith((f"{path}:", f"{path} "))), folder)
-    entry = bad_file(named, folder, problem)
-    return BadFile(entry.name, entry.reason.replace(f"{folder}/", ""))
 
 
 def _check_empty(pictures: Sequence[Picture], surveys: Sequence[Survey], rules: MaskRules) -> None:
