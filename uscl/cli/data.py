@@ -13,6 +13,8 @@ from typing import Any
 import click
 import yaml
 
+from uscl.cli.data_check import agreement_command, check_command
+
 _EVERY_S = 10.0
 """Between two progress lines where there is no terminal."""
 
@@ -42,6 +44,10 @@ def _import_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.group()
 def data() -> None:
     """Make, import and look at datasets."""
+
+
+data.add_command(check_command)
+data.add_command(agreement_command)
 
 
 @data.group(name="import")
