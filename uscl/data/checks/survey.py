@@ -23,7 +23,7 @@ Progress = Callable[[str, int, int], None]
 
 VIEW_PX = 64
 """Side of the square in which stills are compared with frames of clips."""
-MAX_VIEWS = 48
+MAX_VIEWS = 96
 """Frames of a clip that are compared with stills at first; neighbours of a hit are looked at one by one."""
 
 
@@ -69,7 +69,7 @@ class ClipSurvey:
     clip: str
     prints: ClipPrint
     coarse: np.ndarray
-    """(N, 16, 16) float32 of N <= 48 frames, evenly spread."""
+    """(N, 16, 16) float32 of N <= 96 frames, evenly spread."""
     numbers: np.ndarray
     """(N,) their numbers within the clip."""
 
