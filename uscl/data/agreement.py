@@ -119,7 +119,8 @@ def both_ways(
     Only `dsc_gt_present` and `miss_rate` depend on who is the truth.
     """
     ways = [aggregate(rows, leaf_classes=leaf_classes) for rows in (forth, back)]
-    scores, counts = {}, {}
+    scores: dict[str, float] = {}
+    counts: dict[str, int] = {}
     for name, first in ways[0].items():
         measurement, slash, class_name = name.partition("/")
         means = (*MEANS, "dsc_leaf", "delta_snr_all")

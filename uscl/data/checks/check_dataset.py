@@ -29,9 +29,8 @@ def check_dataset(
 
     Reads every label and every frame once, a clip at a time. The same dataset and settings give the same findings.
     """
-    settings = {"seed": seed, "validation_fraction": validation_fraction, "test_fraction": test_fraction}
     index, document = dataset.index, read_document(dataset.path)
-    parts = find_parts(index, **settings)
+    parts = find_parts(index, seed=seed, validation_fraction=validation_fraction, test_fraction=test_fraction)
     survey = survey_cases(dataset, progress)
     clips = survey_clips(dataset, progress)
     alike = find_alike(dataset, survey.pictures, parts, progress)

@@ -26,8 +26,8 @@ _LEAST_AGREEMENT = 0.8
 _ROWS = 512
 
 
-def coarse(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Images (H, W), of whatever size -> (N, 16, 16) float32."""
+def coarse(images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """N images (H, W), of whatever size -> (N, 16, 16) float32."""
     small = [cv2.resize(image, (COARSE_PX, COARSE_PX), interpolation=cv2.INTER_AREA) for image in images]
     return np.stack(small).astype(np.float32) if small else np.zeros((0, COARSE_PX, COARSE_PX), np.float32)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from uscl.data.checks.finding import Finding, Level, found
 from uscl.data.dataset import Dataset
-from uscl.data.schema import UNKNOWN_PATIENT, DatasetIndex
+from uscl.data.schema import UNKNOWN_PATIENT, CaseEntry, ClipEntry, DatasetIndex
 from uscl.data.wording import counted
 
 DYNAMIC_RANGE = "dynamic_range_db"
@@ -36,7 +36,9 @@ def check_echo_scale(document: Mapping[str, Any]) -> list[Finding]:
 
 def check_patients(dataset: Dataset) -> list[Finding]:
     """Clips and cases of unknown patient that nothing groups either: a split of them is by file."""
-    entries = [(entry, entry.case) for entry in dataset.index.cases if not entry.excluded]
+    entries: list[tuple[CaseEntry | ClipEntry, str]] = [
+        (entry, entry.case) for entry in dataset.index.cases if not entry.excluded
+    ]
     entries += [(entry, entry.clip) for entry in dataset.index.clips]
     alone = [
         name for entry, name in entries if entry.patient.startswith(UNKNOWN_PATIENT) and entry.group == entry.patient
