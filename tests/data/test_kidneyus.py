@@ -227,26 +227,33 @@ def test_a_broken_table_of_pixel_sizes_is_named_with_its_line(tmp_path, rows, me
     assert str(caught.value) == f"{path}:{message}"
 
 
-def test_labels_alone_say_how_to_get_the_images(kidneys, tmp_path, capsys):
+def run(monkeypatch, *words):
+    """The exit code of the command."""
+    monkeypatch.setattr("sys.argv", ["uscl", "data", "import", "kidneyus", *map(str, words)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return caught.value.code
+
+
+def test_labels_alone_say_how_to_get_the_images(kidneys, tmp_path, capsys, monkeypatch):
     for path in (kidneys / "kidneyUS_images" / "flat").iterdir():
         path.unlink()
-    assert main(["data", "import", "kidneyus", str(kidneys), str(tmp_path / "out")]) == 2
+    assert run(monkeypatch, kidneys, tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert f"{kidneys}: holds label files, but none of the 6 annotated images ({FIRST}): its owners hand the" in said
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_images_are_counted_and_the_rest_imported(kidneys, tmp_path, capsys):
+def test_missing_images_are_counted_and_the_rest_imported(kidneys, tmp_path, capsys, monkeypatch):
     (kidneys / "kidneyUS_images" / "flat" / RECT).unlink()
-    assert main(["data", "import", "kidneyus", str(kidneys), str(tmp_path / "out"), "--consensus", "majority"]) == 1
+    assert run(monkeypatch, kidneys, tmp_path / "out", "--consensus", "majority") == 1
     captured = capsys.readouterr()
     assert "1 of 6 images left out:" in captured.err
     assert "1 image: no such image; its owners hand the images out after registration" in captured.err
     assert RECT in captured.err
     assert "15 labelled images (capsule, cec, medulla, cortex)" in captured.out
-    again = ["data", "import", "kidneyus", str(kidneys), str(tmp_path / "again")]
-    assert main([*again, "--skip-unreadable"]) == 0
-    assert main([*again[:-1], str(tmp_path / "strict"), "--strict"]) == 2
+    assert run(monkeypatch, kidneys, tmp_path / "again", "--skip-unreadable") == 0
+    assert run(monkeypatch, kidneys, tmp_path / "strict", "--strict") == 2
     assert not (tmp_path / "strict").exists()
 
 

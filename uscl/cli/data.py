@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import yaml
 
+from uscl.cli.data_check import agreement_command, check_command
 from uscl.cli.data_import import import_group
 from uscl.cli.data_privacy import check_privacy
 from uscl.cli.made import say_made, show_progress
@@ -23,6 +24,9 @@ def data() -> None:
 
 
 data.add_command(import_group)
+data.add_command(check_command)
+data.add_command(agreement_command)
+data.add_command(check_privacy)
 
 
 @data.command()
@@ -96,6 +100,3 @@ def preview(dataset: Path, out: Path, *, cases: int, clips: int) -> None:
 
     save_png(contact_sheet(open_dataset(dataset), num_cases=cases, num_clips=clips), out)
     click.echo(f"wrote {out}")
-
-
-data.add_command(check_privacy)

@@ -52,8 +52,9 @@ class DatasetWriter:
     """A dataset under way. Use as a context manager: leaves nothing behind when an exception passes.
 
     `size` is the side of stored clip frames, px. `fingerprint` replaces the hash over the files where the content
-    is known by other means (a generated dataset). `agreement` holds scores between two raters. `aside` is the folder
-    it grows in, on the same file system. DataError where `path` exists, or a clip or case is ill-formed.
+    is known by other means (a generated dataset). `agreement` holds scores between two raters, `dynamic_range_db` the
+    decibels between black and white. `aside` is the folder it grows in, on the same file system. DataError where
+    `path` exists, or a clip or case is ill-formed.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class DatasetWriter:
         sources: Sequence[Mapping[str, Any]] = (),
         fingerprint: str | None = None,
         agreement: Mapping[str, float] | None = None,
+        dynamic_range_db: float | None = None,
         aside: Path | None = None,
     ) -> None:
         self.path = Path(path)
@@ -75,10 +77,11 @@ class DatasetWriter:
         self.size = size
         contains = {outer: list(inner) for outer, inner in (contains or {}).items() if inner}
         _check_classes(self.path, self.classes, contains)
-        self._document = {"format": DATASET_FORMAT, "version": DATASET_VERSION, "name": name}
+        self._document: dict[str, Any] = {"format": DATASET_FORMAT, "version": DATASET_VERSION, "name": name}
         self._document |= {"classes": list(self.classes), "contains": contains, "size": size}
         self._document |= {"licence": licence, "sources": [dict(source) for source in sources]}
         self._document |= {"agreement": dict(agreement)} if agreement else {}
+        self._document |= {"dynamic_range_db": dynamic_range_db} if dynamic_range_db else {}
         self._fingerprint = fingerprint
         self._aside = _new_folder(self.path, aside)
         self._hashed: dict[str, dict[str, Any]] = {}
@@ -203,6 +206,10 @@ class DatasetWriter:
         """Store a further file beside the others (`truth.parquet`); it is hashed like them."""
         self._claim("file", name)
         (self._aside / name).write_bytes(content)
+
+    def add_remarks(self, remarks: Sequence[str]) -> None:
+        """Keep what an import of outlines says of cases, by their names, for `uscl data check`; [] is: none is odd."""
+        self._document["remarks"] = [*self._document.get("remarks", ()), *remarks]
 
     def close(self) -> str:
         """Finish: write the tables, hash every file, put the folder in place. Returns the fingerprint."""
