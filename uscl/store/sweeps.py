@@ -4,6 +4,7 @@
 .../cells.json                           the planned cells
 .../dataset.json                         what a report must know of the dataset
 .../events.jsonl                         appended by the driver only; states, no curves
+.../proposals.jsonl                      of a search: what it asked for, in order
 .../lease.json                           one driver at a time
 .../logs/<cell>-<attempt>.log            .../report/...
 """
@@ -20,7 +21,7 @@ from typing import Any
 import yaml
 
 from uscl.errors import SpecError, StoreError
-from uscl.records import NO_FACTS, CellPlan, DatasetFacts
+from uscl.records import NO_FACTS, CellPlan, DatasetFacts, Proposal
 from uscl.store.files import Files, explained, make_folder
 from uscl.store.lease import Lease, acquire_lease
 from uscl.store.strict_json import decode_json, encode_json
@@ -112,21 +113,43 @@ class SweepFolder:
 
         Not fsynced: it survives kill -9, and a power cut may only cost the history, never a result.
         """
-        path = self._files.path("events.jsonl")
+        self._append("events.jsonl", event)
+
+    def read_events(self) -> list[dict[str, Any]]:
+        """The records of events.jsonl in order. Torn lines are left out; how many is logged."""
+        return self._records("events.jsonl")
+
+    def append_proposal(self, proposal: Proposal) -> None:
+        """Add one to proposals.jsonl, before anything of it is trained. As `append_event`."""
+        self._append("proposals.jsonl", proposal.to_json())
+
+    def read_proposals(self) -> tuple[Proposal, ...]:
+        """What `append_proposal` kept, by index; of several with one index the last. Torn lines are left out."""
+        found: dict[int, Proposal] = {}
+        for record in self._records("proposals.jsonl"):
+            try:
+                proposal = Proposal.from_json(record)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("%s/proposals.jsonl: a record that is no proposal is left out (%s)", self.path, error)
+                continue
+            found[proposal.index] = proposal
+        return tuple(found[index] for index in sorted(found))
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+        path = self._files.path(name)
         with explained(path, "append to"):
             make_folder(path.parent)
             with path.open("ab+", buffering=0) as stream:
                 # A torn last line must not swallow this record.
                 start = b"" if _ends_a_line(stream.fileno()) else b"\n"
-                _write_all(stream.fileno(), start + encode_json(event) + b"\n")
+                _write_all(stream.fileno(), start + encode_json(record) + b"\n")
 
-    def read_events(self) -> list[dict[str, Any]]:
-        """The records of events.jsonl in order. Torn lines are left out; how many is logged."""
-        content = self._files.read_if_there("events.jsonl") or b""
+    def _records(self, name: str) -> list[dict[str, Any]]:
+        content = self._files.read_if_there(name) or b""
         records = [_record(line) for line in content.split(b"\n") if line]
         whole = [record for record in records if record is not None]
         if len(whole) < len(records):
-            log.warning("%s/events.jsonl: %d torn lines left out", self.path, len(records) - len(whole))
+            log.warning("%s/%s: %d torn lines left out", self.path, name, len(records) - len(whole))
         return whole
 
     def log_path(self, cell: str, attempt: str) -> Path:

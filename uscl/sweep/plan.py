@@ -7,8 +7,11 @@ or a GPU is asked for.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from uscl.data.dataset import open_dataset
 from uscl.data.facts import dataset_facts
@@ -17,7 +20,7 @@ from uscl.errors import DataError, SpecError
 from uscl.records import CellPlan, DatasetFacts
 from uscl.spec.sweep import Cell, SweepSpec
 from uscl.spec.trial import TrialSpec, flatten
-from uscl.stages.keys import Chain, chain
+from uscl.stages.keys import EVALUATED_PARTS, Chain, chain
 from uscl.sweep.asked import check_report_classes, unread_settings
 from uscl.sweep.data_checks import check_against_data, check_content, placed
 
@@ -40,9 +43,16 @@ class Duplicate:
     same_as: int
 
 
+CellPlanner: TypeAlias = Callable[[Cell, Collection[str]], PlannedCell]
+"""The plan of a cell that is scored on these splits (`val`, `test`). SpecError where the dataset forbids it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """A sweep, checked and keyed; nothing in it depends on what the store holds."""
+    """A sweep, checked and keyed; nothing in it depends on what the store holds.
+
+    That of a search has no cells: `proposals.grown` gives it those that it has proposed so far.
+    """
 
     spec: SweepSpec
     identity: str
@@ -55,6 +65,8 @@ class SweepPlan:
     facts: DatasetFacts = field(default_factory=DatasetFacts)
     unread: tuple[str, ...] = ()
     """Settings that the sweep file or `--set` gives and no cell reads."""
+    planner: CellPlanner | None = field(default=None, repr=False, compare=False)
+    """Plans one cell more: for a search, which makes its cells as it goes."""
 
     def cell(self, cell: str) -> PlannedCell:
         """The planned cell of that id; KeyError where there is none."""
@@ -74,8 +86,9 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
     check_report_classes(spec, index)
     cells: dict[str, PlannedCell] = {}
     duplicates, asked = [], []
+    planner = partial(_plan_cell, sweep=spec, index=index, share=share)
     for cell in spec.cells():
-        planned = _plan_cell(cell, spec, index, share=share)
+        planned = planner(cell, tuple(EVALUATED_PARTS))
         asked.append((cell, planned.chain))
         first = cells.setdefault(planned.plan.cell, planned)
         if first is not planned:
@@ -90,6 +103,7 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
         duplicates=tuple(duplicates),
         facts=dataset_facts(index),
         unread=unread_settings(asked, index),
+        planner=planner,
     )
 
 
@@ -108,7 +122,9 @@ def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
     return path, open_dataset(path).index
 
 
-def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool) -> PlannedCell:
+def _plan_cell(
+    cell: Cell, parts: Collection[str], *, sweep: SweepSpec, index: DatasetIndex, share: bool
+) -> PlannedCell:
     check_content(cell, index)
     try:
         links = chain(cell.spec, index)
@@ -117,6 +133,7 @@ def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool
     except SpecError as error:  # worded as `setting: message`; here it gets its place
         raise cell.error(*str(error).split(": ", 1)) from None
     check_against_data(cell, links, index)
+    links = links.scored_on(parts)
     plan = CellPlan(
         number=cell.number,
         cell=links.cell,
