@@ -141,6 +141,7 @@ class SweepSpec:
 
     def to_json(self) -> dict[str, Any]:
         """What a sweep's folder keeps of it, with every setting of every cell."""
+        search = {} if self.search is None else {"search": self.search.to_json()}
         return {
             "name": self.name,
             "identity": self.identity,
@@ -150,6 +151,7 @@ class SweepSpec:
             "phantom": self.phantom.model_dump(mode="json"),
             "resources": self.resources.model_dump(mode="json"),
             "report": self.report.model_dump(mode="json"),
+            **search,
             "cells": [
                 {"number": cell.number, "label": cell.label, "settings": cell.spec.model_dump(mode="json")}
                 for cell in self.grid
