@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -12,7 +12,7 @@ from uscl.spec.cells import Common, changes, common_of, make_cell, pair, refuse_
 from uscl.spec.documents import Document
 from uscl.spec.points import every_point, random_point
 from uscl.spec.rows import SEEDS
-from uscl.spec.search_block import read_search
+from uscl.spec.search_block import PlacedSearch, read_search
 from uscl.spec.settings import Given, Setting, checked, is_list_field, require_known, trial_fields
 from uscl.spec.space import SearchSpec
 from uscl.spec.sweep import Cell, place_of
@@ -72,7 +72,7 @@ def _seed_axes(seeds: Mapping[str, Setting]) -> tuple[str, ...]:
 
 def search_of(
     document: Document, recipe: Document, options: Mapping[str, Given], *, data: str
-) -> tuple[SearchSpec, Proposals] | None:
+) -> tuple[PlacedSearch, Proposals] | None:
     """The search of a file that has one, and what makes its cells. SpecError where no point of its space can run."""
     if "search" not in document.keys:
         read_search(document, options, {})
@@ -83,8 +83,8 @@ def search_of(
     found = read_search(document, options, {name: setting.value for name, setting in fixed.items()})
     assert found is not None
     maker = Proposals(common, fixed, found.places, found.search.repeats)
-    _refuse_hopeless(found.search, maker, found.where)
-    return found.search, maker
+    refuse_hopeless(found.search, lambda params: maker.cell(1, params), found.where, tried_at_most=MAX_TRIED)
+    return found, maker
 
 
 def _fixed_by(options: Mapping[str, Given]) -> dict[str, Setting]:
@@ -101,17 +101,18 @@ def _fixed_by(options: Mapping[str, Given]) -> dict[str, Setting]:
     return fixed
 
 
-def _refuse_hopeless(search: SearchSpec, maker: Proposals, where: str) -> None:
-    """SpecError where every point is refused; of a large space where every one of some hundred points is."""
-    small = search.size <= MAX_TRIED
-    rng = Random(0)
+def refuse_hopeless(
+    search: SearchSpec, attempt: Callable[[Mapping[str, Any]], object], where: str, *, tried_at_most: int
+) -> None:
+    """SpecError where `attempt` raises one at every point; of a larger space, at so many random ones."""
+    small, rng = search.size <= tried_at_most, Random(0)
     tried: Iterable[dict[str, Any]] = (
-        every_point(search.space) if small else (random_point(search.space, rng) for _ in range(MAX_TRIED))
+        every_point(search.space) if small else (random_point(search.space, rng) for _ in range(tried_at_most))
     )
     refusals: dict[str, None] = {}
     for params in tried:
         try:
-            maker.cell(1, params)
+            attempt(params)
         except SpecError as error:
             refusals[str(error)] = None
         else:
@@ -119,5 +120,5 @@ def _refuse_hopeless(search: SearchSpec, maker: Proposals, where: str) -> None:
     first = next(iter(refusals))
     if len(refusals) == 1:  # whatever is proposed
         raise SpecError(first)
-    every = "every proposal" if small else f"each of {MAX_TRIED} proposals tried"
+    every = "every proposal" if small else f"each of {tried_at_most} proposals tried"
     raise SpecError(f"{where}: {every} is refused, the first by {first}")

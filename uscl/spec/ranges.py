@@ -30,7 +30,7 @@ LARGEST_INT = 2**53
 """Samplers count in float64."""
 _FORMS = "{int: [low, high]}, {float: [low, high]} or a list of values"
 
-_REFUSED: Mapping[str, str] = {
+NOT_SEARCHED: Mapping[str, str] = {
     "data": "a sweep has one dataset; give it as 'data:' at the top of the file, or by --data",
     **dict.fromkeys(
         ("seed", "seed.pretrain", "seed.finetune", "labels.draw"),
@@ -84,8 +84,8 @@ def read_space(given: Given, where: str) -> tuple[PlacedDimension, ...]:
     for name, node in _entries(given.node, ""):
         place = _at(given.place, name, node.line)
         require_known(name, place, known=trial_fields())
-        if name in _REFUSED:
-            raise SpecError(f"{place}: {_REFUSED[name]}")
+        if name in NOT_SEARCHED:
+            raise SpecError(f"{place}: {NOT_SEARCHED[name]}")
         if name in found:
             raise SpecError(f"{place}: given twice in this space")
         asked = _Asked(name, trial_fields()[name], given.place)
@@ -150,14 +150,22 @@ def _choice(asked: _Asked, node: Located) -> Choice:
     return Choice(tuple(values))
 
 
+def number_kinds(field: FieldInfo) -> tuple[str, ...]:
+    """Ranges that a setting may have: `int` and `float`, `int` alone, or none."""
+    kinds = {unannotated(part) for part in (field.annotation, *get_args(field.annotation))}
+    if get_origin(field.annotation) is Literal or is_list_field(field) or not kinds & {int, float}:
+        return ()
+    return ("int", "float") if float in kinds else ("int",)
+
+
 def _require_numbers(asked: _Asked, kind: str, line: int) -> None:
     """SpecError where a setting has no range of that kind: it takes words, or whole numbers only."""
-    kinds = {unannotated(part) for part in (asked.field.annotation, *get_args(asked.field.annotation))}
-    if get_origin(asked.field.annotation) is Literal or not kinds & {int, float}:
+    kinds = number_kinds(asked.field)
+    if not kinds:
         choices = [str(choice) for choice in get_args(asked.field.annotation)]
         words = f"one of {', '.join(choices)}" if get_origin(asked.field.annotation) is Literal else "no numbers"
         raise asked.error(line, f"{kind}: this setting takes {words}; list the values to try: [..]")
-    if kind == "float" and float not in kinds:
+    if kind not in kinds:
         raise asked.error(line, "float: this setting takes whole numbers; use int")
 
 
@@ -269,7 +277,7 @@ def in_words(values: Range) -> str:
 def narrowed(
     space: Sequence[PlacedDimension], fixed: Mapping[str, Any]
 ) -> tuple[tuple[PlacedDimension, ...], tuple[str, ...]]:
-    """The space without dimensions that `fixed` gives a value, or that are then never asked for; what went, in words."""
+    """The space without what `fixed` gives a value, and what is then never asked for; what went, in words."""
     kept: list[PlacedDimension] = []
     gone: dict[str, str] = {}
     for placed in space:

@@ -59,8 +59,9 @@ def load_sweep(
     if dataset is None:
         raise SpecError(f"{document.at('data')}: missing; 'phantom', or a dataset made by uscl data import")
     options = _options(sets)
-    search, maker = search_of(document, recipe_file, options, data=dataset) or (None, None)
-    cells = () if search else cells_of(document, recipe_file, axes_of(options), data=dataset)
+    found, maker = search_of(document, recipe_file, options, data=dataset) or (None, None)
+    search = found.search if found else None
+    cells = () if found else cells_of(document, recipe_file, axes_of(options), data=dataset)
     own_name = _name(document)
     phantom = (recipe_file, document)
     return SweepSpec(
@@ -75,7 +76,8 @@ def load_sweep(
         description=(document.text("description") or "").strip(),
         source=str(path),
         places={name: given.at(name) for name, given in _given(PhantomSpec, "phantom", phantom, options).items()}
-        | {"data": f"--data {data}" if data else document.at("data")},
+        | {"data": f"--data {data}" if data else document.at("data")}
+        | ({"search.space": found.where} if found else {}),
         search=search,
         maker=maker,
     )

@@ -1,4 +1,4 @@
-"""The `search` block of a sweep file: what proposes cells, how many, and what is sought; on the validation split only."""
+"""The `search` block of a sweep file: what proposes cells, how many, and what is sought on the validation split."""
 
 from __future__ import annotations
 
@@ -176,9 +176,8 @@ def _bound(node: Located, where: str) -> Bound:
 def _require_validation(value: str, where: str) -> None:
     """SpecError unless a measurement is one of the validation split that says how good a network is."""
     if value.startswith("test/"):
-        raise SpecError(
-            f"{where}: '{value}': a proposal has no test score until it has won; use 'val/{value.removeprefix('test/')}'"
-        )
+        instead = f"val/{value.removeprefix('test/')}"
+        raise SpecError(f"{where}: '{value}': a proposal has no test score until it has won; use '{instead}'")
     require_measurement(value, where, splits=("val",), counts=False)
 
 
