@@ -135,7 +135,10 @@ def study_lines(plans: Sequence[SweepPlan]) -> list[str]:
     kinds = Counter(outputs.values())
     stages = ", ".join(f"{kinds[kind]} x {kind}" for kind in STAGE_KINDS if kinds[kind])
     declared = sum(len(plan.cells) for plan in plans)
-    lines = [f"{len(plans)} sweeps, {declared} cells, {len(cells)} distinct; {stages}"]
+    searches = sum(plan.spec.search is not None for plan in plans)
+    counted = f"{declared} cells, {len(cells)} distinct; {stages}" if cells else "no cells yet"
+    proposed = f"; {searches} of them propose more" if searches else ""
+    lines = [f"{len(plans)} sweeps, {counted}{proposed}"]
     try:
         study_of(plans)
     except SpecError as error:

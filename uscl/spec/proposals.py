@@ -10,10 +10,11 @@ from typing import Any
 from uscl.errors import SpecError
 from uscl.spec.cells import Common, changes, common_of, make_cell, pair, refuse_data_as_setting
 from uscl.spec.documents import Document
+from uscl.spec.grid import axes_of
 from uscl.spec.points import every_point, random_point
 from uscl.spec.rows import SEEDS
 from uscl.spec.search_block import PlacedSearch, read_search
-from uscl.spec.settings import Given, Setting, checked, is_list_field, require_known, trial_fields
+from uscl.spec.settings import Given, Setting, checked, require_known, trial_fields
 from uscl.spec.space import SearchSpec
 from uscl.spec.sweep import Cell, place_of
 
@@ -90,14 +91,11 @@ def search_of(
 def _fixed_by(options: Mapping[str, Given]) -> dict[str, Setting]:
     """The trial settings that `--set` gives, each one value."""
     fixed = {}
-    for name, given in options.items():
-        field = trial_fields().get(name)
-        if field is None:
-            continue
-        if given.node.is_list and not is_list_field(field):
+    for name, values in axes_of(options).items():
+        if len(values) > 1:
             said = "search.repeats runs several seeds" if name in ALL_SEEDS else "vary it in search.space"
-            raise SpecError(f"{given.at(name)}: a list makes the cells of a grid, and a search takes one value; {said}")
-        fixed[name] = checked(name, given.node.plain(), given.at(name), field=field)
+            raise values[0].error(f"a list makes the cells of a grid, and a search takes one value; {said}")
+        fixed[name] = values[0]
     return fixed
 
 

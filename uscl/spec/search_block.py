@@ -23,13 +23,14 @@ class SearchBlock(Section):
     """Instead of `rows` and `grid`: cells are proposed one by one, each from what the earlier ones gave."""
 
     sampler: Literal["tpe", "random", "gp", "nsga2"] = "tpe"
-    """Optuna's: `tpe` takes every space; `gp` (Gaussian process) and `nsga2` (genetic) take no `when`; `random`."""
+    """Optuna's: `tpe` (Parzen estimators) for every space; `gp` (Gaussian process) and `nsga2` (genetic) for spaces
+    without `when`; `random`: each proposal by itself, to compare with."""
     trials: Count
     """Proposals in all, those of earlier starts included; one that is refused, or made before, does not count."""
     repeats: Count = 1
     """Cells per proposal, with `seed` one apart; an objective is their mean."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of the sampler; the trials' own seed is a setting as anywhere."""
+    """Of the sampler; that of the trials is a setting, as anywhere."""
     objectives: dict[str, Literal["maximize", "minimize"]]
     """Measurements on the validation split: `{val/dsc: maximize}`; several make a Pareto front."""
     constraints: dict[str, dict[Literal["min", "max"], float]] = {}  # noqa: RUF012  pydantic copies it
@@ -71,7 +72,8 @@ def read_search(document: Document, options: Mapping[str, Given], fixed: Mapping
         _refuse_options(document, options)
         return None
     _refuse_rivals(document)
-    flat = flatten_located(Located({"search": document.block("search")}, 1), document.place, known=search_fields())
+    block = Located({"search": document.block("search")}, 1)
+    flat = flatten_located(block, document.place, known=search_fields()) if block.value["search"].value else {}
     given = flat | {name: option for name, option in options.items() if name in search_fields()}
     plain = {key: _plain(key, given, document) for key in _PLAIN}
     objectives = _objectives(_required("objectives", given, document))
@@ -102,7 +104,7 @@ def _refuse_rivals(document: Document) -> None:
         if key in document.keys:
             line = document.keys["search"].line
             raise SpecError(
-                f"{document.at(key)}: 'search:' (line {line}) proposes the cells itself; keep one of the two"
+                f"{document.at(key)}: 'search:' (line {line}) proposes the cells; keep one of the two"
             )
 
 
