@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from uscl.records import Metrics, Proposal
 from uscl.spec.space import SearchSpec
-from uscl.sweep.points import has_unseen, is_enumerable, point_key
+from uscl.sweep.points import ENUMERATED, has_unseen, point_key
 
 RE_ASKS = 5
 """Proposals in a row that may repeat an earlier one or be refused before an unseen point is drawn instead."""
@@ -134,7 +134,7 @@ def why_ended(spec: SearchSpec, entries: Sequence[Entry]) -> str:
     if made >= spec.trials:
         return f"all {spec.trials} proposals are made"
     seen = seen_points(entries)
-    if is_enumerable(spec.space) and not has_unseen(spec.space, seen):
+    if spec.size <= ENUMERATED and not has_unseen(spec.space, seen):
         return f"the space holds no more than {made} different proposals"
     if misses(entries) >= MAX_MISSES:
         return f"the last {MAX_MISSES} proposals were refused or repeat earlier ones"

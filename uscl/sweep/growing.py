@@ -28,6 +28,7 @@ class Growth:
         self._folder = folder_of(plan)
         self._judge = Judge(plan.store_root)
         self._refusal = ""
+        self._won: tuple[int, ...] = ()
 
     @property
     def plan(self) -> SweepPlan:
@@ -92,8 +93,12 @@ class Growth:
             log.info("proposal %d is refused: %s", proposal.index, proposal.refused)
 
     def _choose(self, entries: Sequence[Entry]) -> bool:
-        before = self._plan
-        self._plan = with_cells(self._plan, self._known, chosen(self._plan, entries))
+        won = chosen(self._plan, entries)
+        indices = tuple(entry.proposal.index for entry in won)
+        if indices == self._won:
+            return False
+        self._won, before = indices, self._plan
+        self._plan = with_cells(self._plan, self._known, won)
         return [planned.plan for planned in self._plan.cells] != [planned.plan for planned in before.cells]
 
 

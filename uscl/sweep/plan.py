@@ -7,22 +7,26 @@ or a GPU is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from uscl.data.dataset import open_dataset
 from uscl.data.facts import dataset_facts
 from uscl.data.schema import DatasetIndex
 from uscl.errors import DataError, SpecError
 from uscl.records import CellPlan, DatasetFacts
-from uscl.spec.sweep import Cell, SweepSpec
+from uscl.spec.proposals import refuse_hopeless
+from uscl.spec.sweep import Cell, CellMaker, SweepSpec, place_of
 from uscl.spec.trial import TrialSpec, flatten
 from uscl.stages.keys import EVALUATED_PARTS, Chain, chain
 from uscl.sweep.asked import check_report_classes, unread_settings
 from uscl.sweep.data_checks import check_against_data, check_content, placed
+
+_NUM_TRIED = 50
+"""Points of a search that are tried on the data before all are called impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
     cells: dict[str, PlannedCell] = {}
     duplicates, asked = [], []
     planner = partial(_plan_cell, sweep=spec, index=index, share=share)
+    _refuse_hopeless(spec, planner)
     for cell in spec.cells():
         planned = planner(cell, tuple(EVALUATED_PARTS))
         asked.append((cell, planned.chain))
@@ -120,6 +125,20 @@ def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
         return store_root / "data" / f"phantom-{index.fingerprint[:10]}", index
     path = _absolute(spec.data)
     return path, open_dataset(path).index
+
+
+def _refuse_hopeless(spec: SweepSpec, planner: CellPlanner) -> None:
+    """SpecError where this dataset refuses whatever a search may propose."""
+    search, maker = spec.search, spec.maker
+    if search is None or maker is None:
+        return
+    where = place_of("search.space", spec.places)
+    attempt = partial(_plan_proposal, maker, planner)
+    refuse_hopeless(search, attempt, where, tried_at_most=_NUM_TRIED)
+
+
+def _plan_proposal(maker: CellMaker, planner: CellPlanner, params: Mapping[str, Any]) -> PlannedCell:
+    return planner(maker.cell(1, params), tuple(EVALUATED_PARTS))
 
 
 def _plan_cell(

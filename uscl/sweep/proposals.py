@@ -61,7 +61,7 @@ def _with(known: Known, proposal: Proposal, plan: SweepPlan) -> Known:
     # of more or fewer repeats than it was recorded with, the shared ones are the same cells
     if any(one != other for one, other in zip(ids, proposal.cells or ("",), strict=False)):
         return aside
-    return including(known, replace(proposal, cells=ids), cells)
+    return including(known, replace(proposal, cells=ids, same_as=_twin(known, ids)), cells)
 
 
 def including(known: Known, proposal: Proposal, cells: Sequence[PlannedCell] = ()) -> Known:
@@ -83,8 +83,12 @@ def judged(plan: SweepPlan, known: Known, params: Params) -> tuple[Proposal, tup
     if isinstance(cells, str):
         return Proposal(index, params, refused=cells), ()
     ids = tuple(planned.plan.cell for planned in cells)
-    twins = [earlier.index for earlier in known.proposals if earlier.cells == ids]
-    return Proposal(index, params, cells=ids, same_as=twins[0] if twins else None), cells
+    return Proposal(index, params, cells=ids, same_as=_twin(known, ids)), cells
+
+
+def _twin(known: Known, ids: Sequence[str]) -> int | None:
+    """The first proposal of the same cells; None where there is none."""
+    return next((earlier.index for earlier in known.proposals if earlier.cells == ids), None)
 
 
 def _cells_or_why(plan: SweepPlan, params: Params, index: int, *, number: int) -> tuple[PlannedCell, ...] | str:

@@ -27,9 +27,10 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from uscl.spec.points import value_at
 from uscl.spec.space import Choice, Dimension, FloatRange, IntRange, Range, SearchSpec
 from uscl.sweep.books import RE_ASKS, Entry, State, misses, seen_points
-from uscl.sweep.points import grid_value, is_asked, is_enumerable, same, unseen
+from uscl.sweep.points import ENUMERATED, nearest, same, unseen
 
 # Optuna tells of every trial, and warns where a sampler draws a conditional setting on its own: we know.
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -57,13 +58,13 @@ def ask(spec: SearchSpec, entries: Sequence[Entry], index: int) -> Asked | None:
     A sampler that keeps proposing what is known or impossible is passed over: an unseen point is drawn instead.
     """
     stuck = misses(entries) >= RE_ASKS
-    if stuck and is_enumerable(spec.space):
+    if stuck and spec.size <= ENUMERATED:
         return _unseen(spec, entries, index)
     study = study_of_entries(spec, entries, _sampler("random" if stuck else spec.sampler, spec, index))
     trial = study.ask()
     params: dict[str, Any] = {}
     for dimension in spec.space:
-        if is_asked(dimension, params):
+        if dimension.is_asked(params):
             params[dimension.name] = _suggested(trial, dimension)
     attrs = study.get_trials(deepcopy=False)[-1].system_attrs
     return Asked(params, _distributions(spec.space, params), dict(attrs))
@@ -139,10 +140,9 @@ def distribution_of(values: Range) -> BaseDistribution:
     """The range as Optuna's distribution; the end of a stepped one is its last value, as Optuna wants it."""
     match values:
         case IntRange():
-            high = values.low + (int(values.size) - 1) * values.step
-            return IntDistribution(values.low, high, log=values.log, step=values.step)
+            return IntDistribution(values.low, value_at(values, int(values.size) - 1), log=values.log, step=values.step)
         case FloatRange():
-            high = values.high if values.step is None else grid_value(values, int(values.size) - 1)
+            high = values.high if values.step is None else value_at(values, int(values.size) - 1)
             return FloatDistribution(values.low, high, log=values.log, step=values.step)
         case Choice():
             return CategoricalDistribution([_optunas(values, value) for value in values.values])
@@ -166,7 +166,7 @@ def _suggested(trial: optuna.Trial, dimension: Dimension) -> Any:
             return trial.suggest_int(name, low, high, step=step, log=log)
         case FloatDistribution(low=low, high=high, step=step, log=log):
             drawn = trial.suggest_float(name, low, high, step=step, log=log)
-            return drawn if step is None else grid_value(values, round((drawn - low) / step))
+            return drawn if step is None else nearest(values, drawn)
         case CategoricalDistribution(choices=choices):
             drawn = trial.suggest_categorical(name, choices)
             return next(value for value in values.values if same(_optunas(values, value), drawn))
