@@ -92,11 +92,17 @@ def fake_plan(root: Path, specs: list[TrialSpec], *, share: bool = True, name: s
         cells.append(PlannedCell(plan, spec, SimpleNamespace(cell=cell)))
     resources = ResourcesSpec(gpus_per_trial=0, cpus_per_trial=1, progress_every_s=0.05)
     spec = SimpleNamespace(
-        name=name, identity=name, data="fake", source=f"{name}.yaml", resources=resources,
+        name=name, identity=name, data="fake", search=None, maker=None, source=f"{name}.yaml", resources=resources,
         report=ReportSpec(rows=("temporal.polarity",), columns="labels.fraction", values=("test/dsc",)),
         to_json=lambda: {"name": name, "recipe": "fake", "data": "fake"},
     )  # fmt: skip
     return SweepPlan(spec, name, root / "store", root / "dataset", "0" * 64, tuple(cells), ())
+
+
+def scores(spec: TrialSpec) -> dict[str, float]:
+    """What a fake trial of a search measures: best at fraction 0.3 and polarity positive, a hundredth per seed."""
+    away = (spec.labels.fraction - 0.3) ** 2 + 0.2 * (spec.temporal.polarity != "positive")
+    return {"dsc": 1 - away + 0.01 * spec.seed.pretrain, "delta_snr": spec.labels.fraction}
 
 
 def journal(root: Path) -> list[tuple[str, str, str]]:
@@ -115,6 +121,8 @@ class _Script:
     step_s: float = 0.0
     faults: dict = None
     pause_at: str = ""
+    scored: bool = False
+    scores: dict = None
 
     def note(self, *words: str) -> None:
         """One line of trained.log, whole or not at all."""
@@ -147,6 +155,7 @@ def run_trial(spec, store, *, dataset, device, attempt, stop_requested, present,
     script = _Script(dataset, **json.loads((dataset / "script.json").read_text()))
     pausing = _PausingStore(store.root, namespace=store.namespace)
     pausing.script = script
+    script.scores = scores(spec) if script.scored else {"dsc": 0.5}
     stages, parent = fake_stages(spec), None
     stages = {name: ref for name, ref in stages.items() if "/" not in name or name.split("/")[1] in parts}
     fault = (script.faults or {}).get(f"{spec.temporal.polarity} {spec.labels.fraction}", "")
@@ -205,7 +214,7 @@ def _train(store, ref, script, stop_requested, parent, attempt, fault, part):
     manifest = store.publish(
         ref, attempt=attempt, files=files if outcome is Outcome.DIVERGED else files | {"weights.safetensors": weights},
         outcome=outcome, inputs={}, parent=parent, flags=(), provenance={"seconds": 1.0, "device": "cpu", "torch": "x"},
-        metrics={f"{part}/dsc": 0.5} if ref.kind == "evaluate" else {},
+        metrics={f"{part}/{n}": v for n, v in script.scores.items()} if ref.kind == "evaluate" else {},
     )  # fmt: skip
     script.note("publish", ref.kind, ref.key)
     script.reach("between manifest and event")

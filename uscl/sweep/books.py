@@ -109,9 +109,8 @@ def winners(spec: SearchSpec, entries: Sequence[Entry]) -> tuple[Entry, ...]:
     gains = [tuple(sign * value for sign, value in zip(signs, entry.values, strict=True)) for entry in feasible]
     if len(signs) == 1:
         return (feasible[gains.index(max(gains))],) if gains else ()
-    return tuple(
-        entry for entry, gain in zip(feasible, gains, strict=True) if not any(_dominates(other, gain) for other in gains)
-    )
+    best = [not any(_dominates(other, gain) for other in gains) for gain in gains]
+    return tuple(entry for entry, is_best in zip(feasible, best, strict=True) if is_best)
 
 
 def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -31,14 +31,16 @@ from uscl.records import (
     TrialEvent,
     event_to_json,
 )
+from uscl.store.files import StoreFull
 from uscl.store.stages import new_attempt
 from uscl.store.sweeps import shared_log
 from uscl.sweep.folders import folder_of
+from uscl.sweep.growing import Growth
 from uscl.sweep.order import TrialOrder
 from uscl.sweep.outlook import cell_store, link
 from uscl.sweep.plan import PlannedCell
 from uscl.sweep.queue import CellQueue, CellState, Turn
-from uscl.sweep.study import Study, StudyCell
+from uscl.sweep.study import Study, StudyCell, grow_queue, study_of
 
 LOG_TAIL_LINES = 20
 """Lines of an attempt's log that go into events.jsonl with its failure."""
@@ -75,7 +77,10 @@ class Dispatch:
         sinks: Sequence[Sink],
         terms: Terms,
         clock: Callable[[], float] = time.time,
+        growth: Growth | None = None,
+        slots: int | None = None,
     ) -> None:
+        """Of a search, `growth` gives it cells as it goes, when one of `slots` is free; None: they are all there."""
         self.failures: dict[str, Failed] = {}
         """The last failure of each cell that has not finished since."""
         self.trained: Counter[str] = Counter()
@@ -94,6 +99,9 @@ class Dispatch:
         self._lock = threading.RLock()
         self._attempts: dict[str, _Attempt] = {}
         self._warned: set[str] = set()
+        self._growth, self._slots, self._draining = growth, slots, False
+        if growth is not None:
+            self._tell_cells()
 
     # ---- what Tune asks and tells
 
@@ -101,8 +109,13 @@ class Dispatch:
         """The order for a new trial, or that there is none."""
         with self._lock:
             taken = self._queue.take(trial)
-            if isinstance(taken, Turn):
-                return taken
+            while isinstance(taken, Turn):
+                grown = self._grow()
+                if grown is None:
+                    return taken
+                if not grown:  # no space to note a proposal in; it is asked for again
+                    return Turn.WAIT
+                taken = self._queue.take(trial)
             cell, name = self._study.cell(taken), new_attempt()
             folders = [self._folders[sweep] for sweep in cell.declared]
             attempt = _Attempt(cell, name, shared_log(folders, cell.planned.plan.cell, name))
@@ -130,6 +143,7 @@ class Dispatch:
     def drain(self) -> None:
         """Hand out nothing more, and ask the live trials to save and stop."""
         with self._lock:
+            self._draining = True
             self._queue.drain()
 
     def broken(self, error: Exception) -> None:
@@ -137,6 +151,43 @@ class Dispatch:
         self.error = self.error or error
         self.stopping.set()
         self.drain()
+
+    # ---- a search, which grows
+
+    @property
+    def study(self) -> Study:
+        """With all cells that there are by now."""
+        return self._study
+
+    def _grow(self) -> bool | None:
+        """Have a search propose, or choose its winners: whether that could be kept; None where there is no more."""
+        full = self._slots is not None and len(self._queue.live) >= self._slots
+        if self._growth is None or self._draining or full:
+            return None
+        try:
+            if not self._growth.more(self._queue):
+                return None
+        except StoreFull as error:
+            self._warn_once(f"proposals.jsonl: {error}; the search waits for space")
+            return False
+        known = {cell.key for cell in self._study.cells}
+        self._study = study_of([self._growth.plan])
+        grow_queue(self._queue, self._study.cells, known=known, store_root=self._study.store_root)
+        self._tell_cells()
+        return True
+
+    def _tell_cells(self) -> None:
+        """Keep the cells as they stand, and tell the sinks."""
+        cells = [cell.plan for cell in self._study.cells]
+        try:
+            self._folders[self._study.identity].write_cells(cells)
+        except StoreError as error:
+            self._warn_once(f"cells.json: {error}; results are not affected")
+        for sink in self._sinks:
+            try:
+                sink.on_cells(cells)
+            except Exception:
+                self._warn_once(f"{type(sink).__name__} failed; the sweep goes on")
 
     # ---- books
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -11,11 +10,19 @@ from uscl.records import Proposal
 from uscl.sweep.books import Entry, State, counted, why_ended, why_paused
 from uscl.sweep.folders import folder_of
 from uscl.sweep.plan import SweepPlan
-from uscl.sweep.proposals import Judge, chosen, including, judged, known_proposals, search_of, standing, with_cells
+from uscl.sweep.proposals import (
+    Judge,
+    chosen,
+    grown,
+    including,
+    judged,
+    known_proposals,
+    search_of,
+    standing,
+    with_cells,
+)
 from uscl.sweep.queue import CellQueue, CellState
-
-log = logging.getLogger(__name__)
-
+from uscl.sweep.study import Study
 
 class Growth:
     """The books of a search in one start. Its plan grows; whoever drives it holds the sweep's lease."""
@@ -27,7 +34,6 @@ class Growth:
         self._known = known_proposals(plan)
         self._folder = folder_of(plan)
         self._judge = Judge(plan.store_root)
-        self._refusal = ""
         self._won: tuple[int, ...] = ()
 
     @property
@@ -81,16 +87,11 @@ class Growth:
             if proposal.counts:
                 self._plan = with_cells(self._plan, self._known, ())
                 return True
-            self._note(proposal)
             entries = (*entries, _twin(entries, proposal))
-        if self._refusal and not counted(entries):
-            raise SpecError(f"{self._plan.spec.source}: every proposal of the search is refused: {self._refusal}")
+        if entries and not counted(entries):
+            why = entries[-1].proposal.refused
+            raise SpecError(f"{self._plan.spec.source}: every proposal of the search is refused: {why}")
         return False
-
-    def _note(self, proposal: Proposal) -> None:
-        if proposal.refused:
-            self._refusal = proposal.refused
-            log.info("proposal %d is refused: %s", proposal.index, proposal.refused)
 
     def _choose(self, entries: Sequence[Entry]) -> bool:
         won = chosen(self._plan, entries)
@@ -108,3 +109,9 @@ def _twin(entries: Sequence[Entry], proposal: Proposal) -> Entry:
         if entry.proposal.index == proposal.same_as:
             return replace(entry, proposal=proposal)
     return Entry(proposal, State.REFUSED)
+
+
+def growth_of(study: Study) -> Growth | None:
+    """What lets a search grow, its books read anew: the lease is ours by now. None for grids."""
+    plan = study.plans[0]
+    return Growth(grown(plan)) if plan.spec.search is not None else None

@@ -137,12 +137,12 @@ class Judge:
         return self._final[plan.cell]
 
 
-def standing(plan: SweepPlan, known: Known, *, held: Collection[str] = (), judge: Judge | None = None) -> tuple[Entry, ...]:
+def standing(
+    plan: SweepPlan, known: Known, *, held: Collection[str] = (), judge: Judge | None = None
+) -> tuple[Entry, ...]:
     """Every proposal as the store has it; `held` are cells that failed in this start."""
     judge, cells = judge or Judge(plan.store_root), {planned.plan.cell: planned for planned in known.cells}
-    return entries_of(
-        search_of(plan), known.proposals, lambda cell: judge.verdict(cells[cell], held=cell in held)
-    )
+    return entries_of(search_of(plan), known.proposals, lambda cell: judge.verdict(cells[cell], held=cell in held))
 
 
 def chosen(plan: SweepPlan, entries: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -162,6 +162,14 @@ def grown(plan: SweepPlan, *, held: Collection[str] = ()) -> SweepPlan:
         return plan
     known = known_proposals(plan)
     return with_cells(plan, known, chosen(plan, standing(plan, known, held=held)))
+
+
+def goes_on(plan: SweepPlan) -> bool:
+    """Whether a search has more to propose, or proposals that are not finished; never of a grid."""
+    if plan.spec.search is None:
+        return False
+    entries = standing(plan, known_proposals(plan))
+    return not why_ended(plan.spec.search, entries) or any(entry.state is State.PENDING for entry in entries)
 
 
 def with_cells(plan: SweepPlan, known: Known, won: Sequence[Entry]) -> SweepPlan:

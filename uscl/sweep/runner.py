@@ -23,12 +23,14 @@ from uscl.records import Failed, Sink
 from uscl.sweep.cluster import find_site, running_ray
 from uscl.sweep.dispatch import Dispatch, Terms
 from uscl.sweep.folders import knows, leased, session, write_plans
+from uscl.sweep.growing import growth_of
 from uscl.sweep.order import DRAINING, RUN_TRIAL
 from uscl.sweep.plan import SweepPlan
 from uscl.sweep.preflight import Placement, check_store, have_data
+from uscl.sweep.proposals import goes_on
 from uscl.sweep.queue import CellState
 from uscl.sweep.signals import StopRequests, stop_requests
-from uscl.sweep.study import Study, queue_of
+from uscl.sweep.study import Study, queue_of, study_of
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ def run_study(
     at once.
     """
     started = time.monotonic()
-    idle = not unfinished(study)
+    idle = not is_unfinished(study)
     if idle and all(knows(plan) for plan in study.plans):
         return _nothing_done(study)
     site = None
@@ -99,6 +101,9 @@ def run_study(
         )
     check_store(study.store_root)
     with leased(study), stop_requests() as requests, session(study, requests) as session_path:
+        growth = growth_of(study)
+        if growth is not None:
+            study = study_of([growth.first()])
         write_plans(study, say)
         if site is None:  # a killed driver, or sweeps that share its stages, left nothing to train: only the sinks hear
             with _open(open_sinks, requests):
@@ -111,13 +116,14 @@ def run_study(
         ):
             requests.install()
             terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path)
-            dispatch = Dispatch(study, queue_of(study, slots=placement.workers), sinks=sinks, terms=terms)
+            queue, slots = queue_of(study, slots=placement.workers), placement.workers
+            dispatch = Dispatch(study, queue, sinks=sinks, terms=terms, growth=growth, slots=slots)
             _fit(dispatch, placement, session_path=session_path, requests=requests, say=say)
         if requests.hard:
             say("stopped at once; what is in the store stays, run again to go on")
         elif dispatch.error is not None:
             raise dispatch.error
-        return _outcome(study, dispatch, requests, seconds=time.monotonic() - started)
+        return _outcome(dispatch.study, dispatch, requests, seconds=time.monotonic() - started)
 
 
 def _nothing_done(study: Study) -> StudyOutcome:
@@ -150,6 +156,11 @@ def unfinished(study: Study) -> tuple[str, ...]:
     """Keys of the cells that the store does not hold yet."""
     queue = queue_of(study)
     return tuple(cell.key for cell in study.cells if queue.state(cell.key) is not CellState.FINISHED)
+
+
+def is_unfinished(study: Study) -> bool:
+    """Whether there is anything to do: a cell that the store lacks, or a search that has not ended."""
+    return bool(unfinished(study)) or any(goes_on(plan) for plan in study.plans)
 
 
 def _outcome(study: Study, dispatch: Dispatch, requests: StopRequests, *, seconds: float) -> StudyOutcome:

@@ -126,6 +126,10 @@ class Mirror:
         """Note the event for the thread."""
         self._events.append(event)
 
+    def on_cells(self, cells: Sequence[CellPlan]) -> None:
+        """Note the cells of a search for the thread, which takes them up at its next look."""
+        self._cells = tuple(cells)
+
     def close(self) -> None:
         """Let the thread say how the sweep ended; waits for it, but not for ever."""
         self._closing.set()
@@ -169,15 +173,16 @@ class Mirror:
                 table=self._table,
                 figures=self._figures,
             )
-        cell_ended = self._take_events()
+        cells, cell_ended = self._cells, self._take_events()
+        self._copier.cells = cells
         if first or final:
             histories = {c: interrupted(h) for c, h in self._histories.items()} if final else self._histories
-            _copy_all(self._copier, self._cells, histories, live=not final)
+            _copy_all(self._copier, cells, histories, live=not final)
             self._stale.clear()
             return
         if cell_ended:
             self._copier.copy_parent(self._histories, live=True)
-        for cell in self._cells:
+        for cell in cells:
             if cell.cell in self._stale:
                 self._copier.copy_cell(cell, self._histories.get(cell.cell, CellHistory()))
                 self._stale.discard(cell.cell)
