@@ -137,6 +137,11 @@ class CellPlan:
         return dataclasses.asdict(self)
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The splits that it is scored on: `val`, `test`."""
+        return tuple(name.removeprefix("evaluate/") for name in self.stages if name.startswith("evaluate/"))
+
+    @property
     def is_winner(self) -> bool:
         """Whether its search chose it: of a search, winners alone have a test evaluation."""
         return self.proposal is not None and "evaluate/test" in self.stages

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "schema": LazyCommand("check:schema", "Print the JSON Schema of a sweep file, for editors."),
     "trial": LazyCommand("sweep:trial", "Run one cell of a sweep file in this process, without Ray."),
     "report": LazyCommand("report:report", "Print a sweep's report from the store."),
+    "search": LazyCommand("search:search", "What a search has proposed and found."),
     "logs": LazyCommand("sweep:logs", "Print the log of a cell's last attempt."),
     "export": LazyCommand("export:export", "Write a finished cell's network as a folder that needs no store."),
     "predict": LazyCommand(

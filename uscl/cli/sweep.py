@@ -17,7 +17,7 @@ from uscl.cli.check import unread_note
 from uscl.cli.options import store_option, sweep_options
 from uscl.records import CellFinished, Drained, Failed, Outcome, Sink, TrialEvent
 from uscl.report.figures import draw_figures, figure_names
-from uscl.report.page import Report, build_report, table_files
+from uscl.report.page import Report, build_report, stored_report, table_files
 from uscl.report.render import to_text
 from uscl.spec.reader import load_sweep
 from uscl.store.files import Files
@@ -27,7 +27,9 @@ from uscl.sweep.board import duration
 from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, work
 from uscl.sweep.plan import SweepPlan, plan_sweep
 from uscl.sweep.preflight import check_store, have_data, local_gpus, place
-from uscl.sweep.runner import RunOptions, StudyOutcome, SweepOutcome, run_study, unfinished
+from uscl.sweep.proposals import grown
+from uscl.sweep.runner import RunOptions, StudyOutcome, SweepOutcome, is_unfinished, run_study, unfinished
+from uscl.sweep.search_results import search_results
 from uscl.sweep.sharing import sharing
 from uscl.sweep.signals import stop_requests
 from uscl.sweep.study import OneSweep, Study, study_of
@@ -62,22 +64,27 @@ def sweep(
     share is trained once.
     """
     specs = [load_sweep(path, recipe=recipe, data=data, name=name, sets=sets) for path in files]
-    study = study_of([plan_sweep(spec, store_root=store, share=not no_share) for spec in specs])
+    study = study_of([grown(plan_sweep(spec, store_root=store, share=not no_share)) for spec in specs])
     options = RunOptions(workers=workers, address=address, require_gpu=require_gpu)
     return _run(study, options, mirrored=not no_mlflow)
 
 
 def _run(study: Study, options: RunOptions, *, mirrored: bool) -> int:
     console = Console(highlight=False)
-    missing = frozenset(unfinished(study))
+    missing, runs = frozenset(unfinished(study)), is_unfinished(study)
     _print_start(study, missing, console)
-    with _view(study, console, shown=bool(missing)) as view:
+    with _view(study, console, shown=runs) as view:
         outcome = run_study(study, lambda: _sinks(study, view, mirrored=mirrored), options=options, say=view.say)
     if outcome.hard:
         sys.stdout.flush()
         os._exit(outcome.exit_code)  # Ray's threads would keep the process waiting
-    _print_end(study, outcome, console, ran=bool(missing))
+    _print_end(_as_run(study, outcome), outcome, console, ran=runs)
     return outcome.exit_code
+
+
+def _as_run(study: Study, outcome: StudyOutcome) -> Study:
+    """The study with the cells that a search has proposed by now."""
+    return study_of([grown(p, held=stands.held) for p, stands in zip(study.plans, outcome.sweeps, strict=True)])
 
 
 def _print_start(study: Study, missing: Collection[str], console: Console) -> None:
@@ -131,7 +138,9 @@ def _mirror(plan: SweepPlan, view: SweepView) -> Sink:
 
 
 def _report(plan: SweepPlan) -> Report:
-    """The plan's report as the store stands now."""
+    """The plan's report as the store stands now; of a search with the cells that it has proposed by now."""
+    if plan.spec.search is not None:
+        return stored_report(StageStore(plan.store_root), SweepFolder(plan.store_root, plan.identity))
     cells = [planned.plan for planned in plan.cells]
     return build_report(StageStore(plan.store_root), cells, plan.spec.report, plan.facts)
 
@@ -162,11 +171,24 @@ def _print_one(plan: SweepPlan, outcome: StudyOutcome, console: Console, *, ran:
     if stands.finished:
         _print_table(plan, console)
     _print_saved(study_of([plan]), console)
+    if plan.spec.search is not None and plan.cells:
+        _print_search(plan, console)
     if not ran:
         _say(console, f"{plan.identity}: all {len(plan.cells)} cells are finished; nothing to do")
         return
     _say(console, f"{plan.identity}: {len(stands.finished)}/{len(plan.cells)} cells finished; {_trained(outcome)}")
     _print_rest(plan, stands, console)
+
+
+def _print_search(plan: SweepPlan, console: Console) -> None:
+    """The winners, and the figures of the search into the sweep's folder."""
+    from uscl.cli.search import best_lines, search_figures
+
+    results = search_results(plan.store_root, plan.identity)
+    for line in best_lines(results):
+        _say(console, line)
+    for name, content in search_figures(results).items():
+        Files(SweepFolder(plan.store_root, plan.identity).report_path(name).parent).write(name, content)
 
 
 def _print_saved(study: Study, console: Console) -> None:
@@ -244,7 +266,7 @@ def trial(
     For debugging: same stages, same bits, same store; the log goes to the terminal, the sweep's history is untouched.
     """
     spec = load_sweep(file, recipe=recipe, data=data, name=name, sets=sets)
-    plan = plan_sweep(spec, store_root=store, share=not no_share)
+    plan = grown(plan_sweep(spec, store_root=store, share=not no_share))
     chosen = find_cell([planned.plan for planned in plan.cells], cell)
     check_store(plan.store_root)
     have_data(plan, click.echo)
@@ -260,7 +282,7 @@ def trial(
             store_root=str(plan.store_root), namespace=chosen.namespace, dataset_path=str(plan.dataset_path),
             attempt=new_attempt(), present=(), log_path="", session_path=session.name, device=placement.device,
             cpus=placement.cpus_per_trial, amp=spec.resources.amp, progress_every_s=spec.resources.progress_every_s,
-            names=chosen.stage_names,
+            names=chosen.stage_names, parts=chosen.parts,
         )  # fmt: skip
         requests.install()
         event: TrialEvent | None = None

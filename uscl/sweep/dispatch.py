@@ -255,7 +255,7 @@ class Dispatch:
             run_trial=self._terms.run_trial,
             gpus=resources.gpus_per_trial,
             names=plan.stage_names,
-            parts=tuple(name.removeprefix("evaluate/") for name in plan.stages if name.startswith("evaluate/")),
+            parts=plan.parts,
             series=cell.series,
             also=cell.also,
         )

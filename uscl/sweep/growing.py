@@ -24,6 +24,7 @@ from uscl.sweep.proposals import (
 from uscl.sweep.queue import CellQueue, CellState
 from uscl.sweep.study import Study
 
+
 class Growth:
     """The books of a search in one start. Its plan grows; whoever drives it holds the sweep's lease."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uscl.errors import DataError, SpecError
-from uscl.records import Outcome, Proposal
+from uscl.records import CellPlan, Outcome, Proposal
 from uscl.spec.space import SearchSpec
 from uscl.sweep.books import CellVerdict, Entry, State, entries_of, why_ended, winners
 from uscl.sweep.folders import folder_of
@@ -121,13 +121,13 @@ class Judge:
         self._root = store_root
         self._final: dict[str, CellVerdict] = {}
 
-    def verdict(self, planned: PlannedCell, *, held: bool = False) -> CellVerdict:
+    def verdict(self, plan: CellPlan, *, held: bool = False) -> CellVerdict:
         """COMPLETE with its validation scores, DIVERGED, FAILED where it is `held`, else PENDING."""
-        plan = planned.plan
         if plan.cell not in self._final:
             store = cell_store(self._root, plan)
-            manifests = [store.manifest(ref) for name, ref in plan.stages.items() if name != "evaluate/test"]
-            scores = manifests[-1]
+            names = [name for name in plan.stages if name != "evaluate/test"]
+            manifests = [store.manifest(plan.stages[name]) for name in reversed(names)]  # the scores first
+            scores = manifests[0]
             if scores is not None:
                 self._final[plan.cell] = CellVerdict(State.COMPLETE, dict(scores.metrics))
             elif any(manifest and manifest.outcome is Outcome.DIVERGED for manifest in manifests):
@@ -141,7 +141,7 @@ def standing(
     plan: SweepPlan, known: Known, *, held: Collection[str] = (), judge: Judge | None = None
 ) -> tuple[Entry, ...]:
     """Every proposal as the store has it; `held` are cells that failed in this start."""
-    judge, cells = judge or Judge(plan.store_root), {planned.plan.cell: planned for planned in known.cells}
+    judge, cells = judge or Judge(plan.store_root), {planned.plan.cell: planned.plan for planned in known.cells}
     return entries_of(search_of(plan), known.proposals, lambda cell: judge.verdict(cells[cell], held=cell in held))
 
 

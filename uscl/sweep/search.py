@@ -80,7 +80,7 @@ def study_of_entries(
     entries: Sequence[Entry],
     sampler: BaseSampler | None = None,
     *,
-    storage: str | None = None,
+    storage: optuna.storages.BaseStorage | None = None,
     name: str | None = None,
 ) -> optuna.Study:
     """The Optuna study of all proposals so far, in memory unless `storage` is given; what fails is told as FAIL."""
