@@ -12,11 +12,18 @@ from uscl.records import CellFinished
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.books import State
 from uscl.sweep.dispatch import Dispatch, Terms
+from uscl.sweep.folders import write_plans
 from uscl.sweep.growing import growth_of
 from uscl.sweep.order import RUNNING
 from uscl.sweep.proposals import goes_on, grown, known_proposals, standing
 from uscl.sweep.queue import CellState
 from uscl.sweep.study import queue_of, study_of
+
+
+@pytest.fixture(autouse=True)
+def _no_fsync(monkeypatch):
+    """Nobody pulls the plug here, and thousands of small files are written."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 class Cells(Recorder):
@@ -33,8 +40,8 @@ def start(plan, *sinks, slots=1):
     study = study_of([grown(plan)])
     growth = growth_of(study)
     study = study_of([growth.first()])
+    write_plans(study, lambda line: None)
     folder = SweepFolder(plan.store_root, plan.identity)
-    folder.path.mkdir(parents=True, exist_ok=True)
     session = folder.path / "session-x"
     session.write_bytes(RUNNING)
     terms = Terms("cpu", 1, NAME, session)

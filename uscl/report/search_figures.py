@@ -11,6 +11,9 @@ from uscl.report.figures import panels_of, png
 
 HISTORY, IMPORTANCE, FRONT = "search_history.png", "search_importance.png", "search_front.png"
 
+NUMBERED = 12
+"""Fronts of at most so many proposals have their numbers beside the points."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchPoint:
@@ -89,7 +92,7 @@ def _front(picture: SearchPicture) -> bytes:
         if len(named) == 2 and front:
             panel.plot(*zip(*front, strict=True), color="C3", linewidth=1, alpha=0.6)
         for point in picture.points:
-            if point.best:
+            if point.best and len(front) <= NUMBERED:
                 at = (point.values[x], point.values[y])
                 panel.annotate(str(point.index), at, fontsize="xx-small", xytext=(4, 4), textcoords="offset points")
         panel.set_xlabel(_titled(*named[x]))
