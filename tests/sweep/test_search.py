@@ -49,7 +49,7 @@ def hill(params):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_stays_in_the_space_conditions_steps_and_logarithms_included(sampler):
-    entries = play(search_spec(SPACE, sampler=sampler, trials=40), hill, num=40)
+    entries = play(search_spec(SPACE, sampler=sampler, trials=24), hill, num=24)
     for entry in entries:
         assert belongs(entry.proposal.params, SPACE), entry.proposal.params
         assert entry.proposal.distributions.keys() == entry.proposal.params.keys()

@@ -100,6 +100,7 @@ class Dispatch:
         self._attempts: dict[str, _Attempt] = {}
         self._warned: set[str] = set()
         self._growth, self._slots, self._draining = growth, slots, False
+        self._unkept, self._keep_after_s = False, 0.0
         if growth is not None:
             self._tell_cells()
 
@@ -112,6 +113,8 @@ class Dispatch:
             while isinstance(taken, Turn):
                 grown = self._grow()
                 if grown is None:
+                    if taken is Turn.FINISHED:
+                        self._keep_cells(at_once=True)
                     return taken
                 if not grown:  # no space to note a proposal in; it is asked for again
                     return Turn.WAIT
@@ -178,16 +181,26 @@ class Dispatch:
 
     def _tell_cells(self) -> None:
         """Keep the cells as they stand, and tell the sinks."""
+        self._unkept = True
+        self._keep_cells()
         cells = [cell.plan for cell in self._study.cells]
-        try:
-            self._folders[self._study.identity].write_cells(cells)
-        except StoreError as error:
-            self._warn_once(f"cells.json: {error}; results are not affected")
         for sink in self._sinks:
             try:
                 sink.on_cells(cells)
             except Exception:
                 self._warn_once(f"{type(sink).__name__} failed; the sweep goes on")
+
+    def _keep_cells(self, *, at_once: bool = False) -> None:
+        """Write cells.json where a search has grown; whole, so it is given a tenth of the time, and all at the end."""
+        started = time.monotonic()
+        if not self._unkept or (started < self._keep_after_s and not at_once):
+            return
+        try:
+            self._folders[self._study.identity].write_cells([cell.plan for cell in self._study.cells])
+            self._unkept = False
+        except StoreError as error:
+            self._warn_once(f"cells.json: {error}; results are not affected")
+        self._keep_after_s = time.monotonic() + 10 * (time.monotonic() - started)
 
     # ---- books
 
