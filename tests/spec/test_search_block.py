@@ -105,6 +105,7 @@ BAD = [
     ("no objectives", HEAD + "search: {trials: 3}\n", "4: search: lacks objectives; what is sought, as in 'objectives: {val/dsc: maximize}'"),
     ("no space", HEAD + "search: {trials: 3, objectives: {val/dsc: maximize}}\n", "4: search: lacks space; the settings to vary, as in 'space: {temporal.window: {int: [1, 20]}}'"),
     ("unknown key", with_key("tirals: 3"), "10: search.tirals: unknown key; did you mean 'search.trials'?"),
+    ("unknown key of a group", with_key("constrains: {val/dsc: {min: 0}}"), "10: search.constrains: unknown key; did you mean 'search.constraints'?"),
     ("unknown sampler", with_key("sampler: tpee"), "10: search.sampler: expected one of tpe, random, gp, nsga2, got 'tpee'; did you mean 'tpe'?"),
     ("no trials", SEARCH.replace("trials: 8", "trials: 0"), "5: search.trials: expected at least 1, got '0'"),
     ("half a trial", SEARCH.replace("trials: 8", "trials: 2.5"), "5: search.trials: expected a whole number, got '2.5'"),
