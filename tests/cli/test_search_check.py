@@ -62,7 +62,7 @@ def test_a_space_larger_than_the_trials_is_not_tried_through(tmp_path: Path):
 def test_what_set_takes_out_of_the_space_is_said(tmp_path: Path):
     lines = output_of(tmp_path, SEARCH, "--set", "temporal.window=4").splitlines()
     assert lines[-2:] == [
-        "temporal.window=4 is fixed by --set: a search of its own",
+        "by --set temporal.window=4 is fixed: another search than the file's",
         "space: 3 points; 8 trials try each once and end",
     ]
 
@@ -71,7 +71,7 @@ def test_as_json_a_search_is_one_object(tmp_path: Path):
     (found,) = json.loads(output_of(tmp_path, SEARCH, "--json", "--set", "temporal.window=4"))
     assert found["sweep"] == "small" and found["cells"] == []
     assert (found["size"], found["enumerated"]) == (3, True)
-    assert found["notes"] == ["temporal.window=4 is fixed by --set"]
+    assert found["notes"] == ["temporal.window=4 is fixed"]
     assert found["search"]["space"] == {"temporal.polarity": {"choice": ["none", "positive", "negative"]}}
     assert found["search"]["constraints"]["val/dsc_leaf"] == {"min": 0.25, "max": 0.75}
     (endless,) = json.loads(output_of(tmp_path, SEARCH.replace("{int: [2, 6], step: 2", "{float: [2, 6]"), "--json"))

@@ -283,12 +283,12 @@ def narrowed(
     for placed in space:
         dimension = placed.dimension
         if dimension.name in fixed:
-            gone[dimension.name] = f"{dimension.name}={shown(fixed[dimension.name])} is fixed by --set"
+            gone[dimension.name] = f"{dimension.name}={shown(fixed[dimension.name])} is fixed"
             continue
         lost = {name: values for name, values in dimension.when.items() if name in gone}
         never = [name for name, values in lost.items() if name not in fixed or fixed[name] not in values]
         if never:
-            gone[dimension.name] = f"{dimension.name} is never asked for: {never[0]} is not what its `when` says"
+            gone[dimension.name] = f"{dimension.name} is never asked for"
             continue
         when = {name: values for name, values in dimension.when.items() if name not in lost}
         kept.append(replace(placed, dimension=replace(dimension, when=when)))
