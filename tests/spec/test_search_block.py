@@ -8,6 +8,7 @@ import pytest
 from sweep_files import GOOD, load_text
 
 from uscl.errors import SpecError
+from uscl.spec.points import every_point
 from uscl.spec.space import Bound, Choice, Dimension, FloatRange, IntRange
 
 HEAD = """\
@@ -234,7 +235,7 @@ def test_set_takes_a_setting_out_of_the_space_and_conditions_on_it_are_settled(t
         return search.space, search.notes
 
     assert narrowed() == ((polarity, window, stage), ())
-    assert narrowed("temporal.window=5") == ((polarity, stage), ("temporal.window=5 is fixed by --set",))
+    assert narrowed("temporal.window=5") == ((polarity, stage), ("temporal.window=5 is fixed",))
     assert narrowed("temporal.polarity=positive")[0] == (Dimension("temporal.window", IntRange(1, 20)), stage)
     space, notes = narrowed("temporal.polarity=none")
     assert space == (stage,)
@@ -244,6 +245,20 @@ def test_set_takes_a_setting_out_of_the_space_and_conditions_on_it_are_settled(t
     )
     assert narrowed("finetune.steps=5") == ((polarity, window, stage), ())
     assert narrowed("temporal.stage=[both]")[0] == (polarity, window), "a list of one is a value"
+
+
+def test_a_condition_on_a_step_is_met_by_that_step(tmp_path: Path):
+    """0.1 + 2 x 0.1 is 0.30000000000000004, which is what a sampler proposes for the 0.3 of the file."""
+    text = with_space("labels.fraction: {float: [0.1, 0.5], step: 0.1}")
+    text += "    temporal.guard: {choice: [1, 2], when: {labels.fraction: [0.3, 0.5]}}\n"
+    search = load_text(tmp_path, text).search
+    assert search is not None and search.size == 21 * (3 + 2 * 2)
+    points = list(every_point(search.space))
+    assert len(points) == search.size
+    assert {round(point["labels.fraction"], 9) for point in points if "temporal.guard" in point} == {0.3, 0.5}
+    guarded = load_text(tmp_path, text, sets=("labels.fraction=0.3",)).search
+    assert guarded is not None and guarded.space[-1] == Dimension("temporal.guard", Choice((1.0, 2.0)))
+    assert load_text(tmp_path, text, sets=("labels.fraction=0.4",)).search.size == 21
 
 
 def test_a_condition_that_set_settles_no_longer_stands_in_the_way_of_gp(tmp_path: Path):
