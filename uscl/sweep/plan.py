@@ -7,19 +7,26 @@ or a GPU is asked for.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from uscl.data.dataset import open_dataset
 from uscl.data.facts import dataset_facts
 from uscl.data.schema import DatasetIndex
 from uscl.errors import DataError, SpecError
 from uscl.records import CellPlan, DatasetFacts
-from uscl.spec.sweep import Cell, SweepSpec
+from uscl.spec.proposals import refuse_hopeless
+from uscl.spec.sweep import Cell, CellMaker, SweepSpec, place_of
 from uscl.spec.trial import TrialSpec, flatten
 from uscl.stages.keys import Chain, chain
 from uscl.sweep.asked import check_report_classes, unread_settings
 from uscl.sweep.data_checks import check_against_data, check_content, placed
+
+_NUM_TRIED = 50
+"""Points of a search that are tried on the data before all are called impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,7 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
     store_root = _absolute(store_root)
     dataset_path, index = _find_data(spec, store_root)
     check_report_classes(spec, index)
+    _refuse_hopeless(spec, index)
     cells: dict[str, PlannedCell] = {}
     duplicates, asked = [], []
     for cell in spec.cells():
@@ -106,6 +114,20 @@ def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
         return store_root / "data" / f"phantom-{index.fingerprint[:10]}", index
     path = _absolute(spec.data)
     return path, open_dataset(path).index
+
+
+def _refuse_hopeless(spec: SweepSpec, index: DatasetIndex) -> None:
+    """SpecError where this dataset refuses whatever a search may propose."""
+    search, maker = spec.search, spec.maker
+    if search is None or maker is None:
+        return
+    where = place_of("search.space", spec.places)
+    attempt = partial(_plan_proposal, spec, maker, index)
+    refuse_hopeless(search, attempt, where, tried_at_most=_NUM_TRIED)
+
+
+def _plan_proposal(spec: SweepSpec, maker: CellMaker, index: DatasetIndex, params: Mapping[str, Any]) -> PlannedCell:
+    return _plan_cell(maker.cell(1, params), spec, index, share=True)
 
 
 def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool) -> PlannedCell:
