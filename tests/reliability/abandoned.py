@@ -1,6 +1,6 @@
 """A driver that is abandoned at a given turn, as `kill -9` leaves it: in this process, without Ray, with a real store.
 
-The loop plays Tune. Nothing is told to anybody when it stops: no trial saves, no lease is given back, no claim released.
+The loop plays Tune. When it stops nobody is told: no trial saves, no claim is released.
 """
 
 import random
