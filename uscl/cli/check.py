@@ -17,6 +17,7 @@ from uscl.report.footnotes import spans
 from uscl.spec.positions import one_line
 from uscl.spec.reader import load_sweep
 from uscl.spec.reference import settings_page, sweep_schema
+from uscl.sweep.editions import edition_notes
 from uscl.sweep.outlook import link, survey
 from uscl.sweep.plan import SweepPlan, plan_sweep
 from uscl.sweep.study import distinct_cells, study_of
@@ -103,7 +104,7 @@ def plan_lines(plan: SweepPlan, cells: Sequence[Mapping[str, Any]]) -> list[str]
         for cell in cells
     ]
     lines = [f"{plan.identity}: {plan.spec.source}, dataset {plan.dataset_path}", *_aligned([head, *rows])]
-    return [*lines, *_twins(plan), *unread_note(plan), _labels(plan), _summary(cells)]
+    return [*lines, *_twins(plan), *unread_note(plan), *edition_notes(plan), _labels(plan), _summary(cells)]
 
 
 def unread_note(plan: SweepPlan) -> list[str]:

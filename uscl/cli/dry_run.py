@@ -14,6 +14,7 @@ import click
 from uscl.cli.check import unread_note
 from uscl.cli.gc import size_text
 from uscl.sweep.board import duration
+from uscl.sweep.editions import edition_notes
 from uscl.sweep.estimate import KindCount
 from uscl.sweep.rehearsal import Rehearsal, rehearse
 from uscl.sweep.runner import RunOptions
@@ -46,7 +47,7 @@ def cost_lines(study: Study, rehearsal: Rehearsal, ends_s: float, *, until_s: fl
     found = rehearsal.estimate
     cells = f"{len(study.cells)} cells: {found.finished} finished, {found.failed} failed last time, {found.new} new"
     lines = [f"{study.identity}: {cells}"]
-    lines += [f"{plan.identity}: {note}" for plan in study.plans for note in unread_note(plan)]
+    lines += [f"{plan.identity}: {note}" for plan in study.plans for note in (*unread_note(plan), *edition_notes(plan))]
     lines += [f"  {_kind(kind)}" for kind in found.kinds]
     if found.finished == len(study.cells):
         return [*lines, "nothing to do", *_refusals(rehearsal)]
@@ -122,5 +123,5 @@ def _document(study: Study, rehearsal: Rehearsal, ends_s: float) -> dict[str, An
         },
         "fits": not rehearsal.refusals,
         "refusals": list(rehearsal.refusals),
-        "notes": list(rehearsal.notes),
+        "notes": [*(note for plan in study.plans for note in edition_notes(plan)), *rehearsal.notes],
     }

@@ -28,6 +28,7 @@ from uscl.store.files import Files
 from uscl.store.stages import StageStore, new_attempt
 from uscl.store.sweeps import SweepFolder, find_cell
 from uscl.sweep.board import duration
+from uscl.sweep.editions import edition_notes
 from uscl.sweep.only import only
 from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, work
 from uscl.sweep.plan import SweepPlan, plan_sweep
@@ -107,7 +108,7 @@ def _print_start(study: Study, missing: Collection[str], console: Console) -> No
         for twin in plan.duplicates:
             where = f"{plan.identity}: " if several else ""
             _say(console, f"{where}cell {twin.number} ({twin.label}) is the same as cell {twin.same_as}: runs once")
-        for note in unread_note(plan):
+        for note in (*unread_note(plan), *edition_notes(plan)):
             _say(console, f"{plan.identity}: {note}")
         if left:
             chosen = f"{len(cells)} of " if len(cells) < len(plan.cells) else ""

@@ -7,6 +7,7 @@ or a GPU is asked for.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,15 @@ from uscl.spec.trial import TrialSpec, flatten
 from uscl.stages.keys import Chain, chain
 from uscl.sweep.asked import check_report_classes, unread_settings
 from uscl.sweep.data_checks import check_against_data, check_content, placed
+
+LARGEST_PHANTOM: Mapping[str, int] = {
+    "patients": 100_000,
+    "clips_per_patient": 1_000,
+    "frames_per_clip": 100_000,
+    "labels_per_patient": 1_000,
+    "size": 8_192,
+}
+"""Far beyond what anybody renders; a slip of the keyboard is beyond that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +112,19 @@ def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
     if spec.data == "phantom":
         from uscl.data.phantom import phantom_index
 
+        _refuse_huge(spec)
         index = phantom_index(spec.phantom)
         return store_root / "data" / f"phantom-{index.fingerprint[:10]}", index
     path = _absolute(spec.data)
     return path, open_dataset(path).index
+
+
+def _refuse_huge(spec: SweepSpec) -> None:
+    """SpecError for a phantom that nobody can mean: its index alone would not fit in memory."""
+    for name, largest in LARGEST_PHANTOM.items():
+        given = getattr(spec.phantom, name)
+        if given > largest:
+            raise spec.error(f"phantom.{name}", f"expected at most {largest}, got {given:.3g}")
 
 
 def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool) -> PlannedCell:
