@@ -109,4 +109,6 @@ def _values(plans: Sequence[CellPlan], key: str, cells: Sequence[StudyCell]) -> 
 def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
     return f"'{value}'" if isinstance(value, str) and " " in value else str(value)
