@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,9 @@ from uscl.errors import StoreError
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # File systems without hard links say one of these (exFAT, some FUSE mounts).
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+# What `_aside` calls a file that is being written: `.name.pid-token`.
+_ASIDE = re.compile(r"\..+\.\d+-[0-9a-f]{8}")
 
 
 class StoreFull(StoreError):
@@ -77,6 +81,28 @@ class Files:
                 return sorted(path.name for path in self.path(folder).iterdir() if not path.name.startswith("."))
             except (FileNotFoundError, NotADirectoryError):
                 return []
+
+    def size(self, name: str) -> int:
+        """Bytes of a file, or of all files in a folder and below; 0 where it is not there."""
+        with explained(self.path(name), "look at"):
+            return sum(found.st_size for found in _stats(self.path(name)) if stat.S_ISREG(found.st_mode))
+
+    def modified_s(self, name: str) -> float:
+        """Unix time of the newest change to a file, or to anything in a folder and below; 0 where it is not there."""
+        with explained(self.path(name), "look at"):
+            return max((found.st_mtime for found in _stats(self.path(name))), default=0.0)
+
+    def free_bytes(self) -> int | None:
+        """Space that is left where `root` lies or will lie; None where nobody can tell."""
+        there = next(path for path in (self.root, *self.root.parents) if path.exists())
+        with explained(there, "look at"):
+            return shutil.disk_usage(there).free
+
+    def asides(self, folder: str) -> tuple[str, ...]:
+        """Names, below `root`, of what is being written in a folder and below, or was when its writer was killed."""
+        with explained(self.path(folder), "list"):
+            inside = sorted(path for path in self.path(folder).rglob(".*") if _ASIDE.fullmatch(path.name))
+            return tuple(str(path.relative_to(self.root)) for path in inside if path.is_file())
 
     def delete(self, name: str) -> None:
         """Remove a file, or a folder with all it holds; nothing happens where it is not there."""
@@ -159,6 +185,13 @@ def _link(aside: Path, target: Path) -> bool:
             return False
         aside.replace(target)
     return True
+
+
+def _stats(path: Path) -> Iterator[os.stat_result]:
+    """Of a file, or of a folder and all below it; what vanishes meanwhile is passed over. Links are not followed."""
+    for found in (path, *(path.rglob("*") if path.is_dir() else ())):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield found.lstat()
 
 
 def _remove_tree(path: Path) -> None:

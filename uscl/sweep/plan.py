@@ -27,6 +27,14 @@ from uscl.sweep.data_checks import check_against_data, check_content, placed
 
 _NUM_TRIED = 50
 """Points of a search that are tried on the data before all are called impossible."""
+LARGEST_PHANTOM: Mapping[str, int] = {
+    "patients": 100_000,
+    "clips_per_patient": 1_000,
+    "frames_per_clip": 100_000,
+    "labels_per_patient": 1_000,
+    "size": 8_192,
+}
+"""Far beyond what anybody renders; a slip of the keyboard is beyond that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,7 @@ def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
     if spec.data == "phantom":
         from uscl.data.phantom import phantom_index
 
+        _refuse_huge(spec)
         index = phantom_index(spec.phantom)
         return store_root / "data" / f"phantom-{index.fingerprint[:10]}", index
     path = _absolute(spec.data)
@@ -128,6 +137,14 @@ def _refuse_hopeless(spec: SweepSpec, index: DatasetIndex) -> None:
 
 def _plan_proposal(spec: SweepSpec, maker: CellMaker, index: DatasetIndex, params: Mapping[str, Any]) -> PlannedCell:
     return _plan_cell(maker.cell(1, params), spec, index, share=True)
+
+
+def _refuse_huge(spec: SweepSpec) -> None:
+    """SpecError for a phantom that nobody can mean: its index alone would not fit in memory."""
+    for name, largest in LARGEST_PHANTOM.items():
+        given = getattr(spec.phantom, name)
+        if given > largest:
+            raise spec.error(f"phantom.{name}", f"expected at most {largest}, got {given:.3g}")
 
 
 def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool) -> PlannedCell:
