@@ -97,14 +97,15 @@ def find_holder(path: Path, *, beat_s: float = 5.0) -> Holder | None:
     Where there is no flock, a counter left behind is watched for two beats before it counts as nobody's.
     """
     document = _holder(path)
-    if not document:
-        return None
     try:
         with path.open("rb") as stream:  # closing gives back what was locked
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        moving = error.errno not in _NO_FLOCK or _moves(path, document, within_s=2.2 * beat_s)
-        return holder_of(document) if moving else None
+        if error.errno in _NO_FLOCK and not (document and _moves(path, document, within_s=2.2 * beat_s)):
+            return None
+        return holder_of(document) or Holder("?", "?", "?", "?")  # a full disk has cost the name
     return None
 
 

@@ -1,13 +1,16 @@
-"""What `uscl stop` asks of a running driver, from any machine that sees the store: the driver's side. Knows no Ray."""
+"""What `uscl stop` asks of a running driver, from any machine that sees the store, and how the driver hears of it."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from uscl.errors import StoreError
+from uscl.store.lease import Holder
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.folders import folder_of
 from uscl.sweep.signals import ONE_REQUEST_S, StopRequests
@@ -58,3 +61,43 @@ def _look(folders: list[SweepFolder], requests: StopRequests, over: threading.Ev
             if asked.hard and not requests.hard:
                 over.wait(2 * ONE_REQUEST_S)  # nearer ones count as one
                 requests.ask(asked.by)
+
+
+@dataclass(frozen=True, slots=True)
+class StopResult:
+    """What came of asking."""
+
+    driver: Holder | None
+    """Who was asked; None where nobody drove the sweep."""
+    stopped: bool
+    """Whether the sweep is free now."""
+    seconds: float
+
+
+def stop_driver(
+    folder: SweepFolder,
+    *,
+    by: str,
+    hard: bool = False,
+    timeout_s: float | None = None,
+    tell: Callable[[Holder, float], None] = lambda driver, seconds: None,
+    look_every_s: float = 0.5,
+) -> StopResult:
+    """Ask the driver of a sweep to stop, and wait until it has ended or the time is up (None: as long as it takes).
+
+    `tell` is called at each look, with the driver and the seconds since it was asked. A driver that has started since
+    is another one: it is left alone.
+    """
+    started = time.monotonic()
+    driver = folder.driver()
+    if driver is None:
+        return StopResult(None, True, 0.0)
+    folder.ask_to_stop(by, driver, hard=hard)
+    while True:
+        seconds = time.monotonic() - started
+        if folder.driver() != driver:
+            return StopResult(driver, True, seconds)
+        if timeout_s is not None and seconds >= timeout_s:
+            return StopResult(driver, False, seconds)
+        tell(driver, seconds)
+        time.sleep(look_every_s)
