@@ -77,6 +77,7 @@ def why(sweep: str, cell: str, *, store: Path, traceback: bool, as_json: bool) -
 
 def _summary_line(each: Summary, *, now_s: float) -> str:
     driver = f"run by process {each.driver.pid} on {each.driver.host}" if each.driver else "nobody runs it"
+    driver += f", stopping as {each.stopping} asked" if each.stopping else ""
     last = f"last event {_ago(each.last_activity_s, now_s)}" if each.last_activity_s else "nothing has happened yet"
     return f"{each.sweep}: {_counts(each)}; {driver}; {last}"
 
@@ -139,7 +140,7 @@ def _hours_line(hours: Hours) -> str:
 
 
 def _hours(value: float) -> str:
-    return f"{value:.1f}" if value >= 10 else f"{value:.2g}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.01 else "under 0.01"
 
 
 def _left_line(stands: Status) -> str:

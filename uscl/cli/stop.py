@@ -57,7 +57,7 @@ def _said(sweep: str, result: StopResult, finished: int, total: int) -> str:
     if not result.stopped:
         return f"{sweep}: {result.driver} still runs after {duration(result.seconds)}; --hard ends it at once"
     done = f"stopped in {duration(result.seconds)}; {finished}/{total} cells finished"
-    return f"{sweep}: {done}; the command that ran it goes on: {result.driver.command}"
+    return f"{sweep}: {done}; the same command goes on: {result.driver.command}"
 
 
 class _Waiting:

@@ -61,6 +61,7 @@ def session(study: Study, requests: StopRequests) -> Iterator[Path]:
             stale.unlink(missing_ok=True)
         for stale in folder.path.glob("tune-*"):
             shutil.rmtree(stale, ignore_errors=True)
+        folder.clear_live()  # a killed driver's
         (folder.path / name).write_bytes(RUNNING)
     try:
         yield folders[0].path / name

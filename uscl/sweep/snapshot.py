@@ -34,6 +34,8 @@ class Snapshot:
     """Published stages, by link."""
     attempts: tuple[Attempt, ...]
     driver: Holder | None
+    stopping: str
+    """Who has asked the driver to stop, with `uscl stop`; empty where nobody has."""
     live: Mapping[str, LiveTrial]
     """Cell -> its trial under way; empty without a driver."""
     workers: int | None
@@ -54,7 +56,7 @@ class Snapshot:
 def look(folder: SweepFolder, store_root: Path) -> Snapshot:
     """Read a sweep from its folder and store. StoreError where it has not run yet."""
     cells = folder.read_cells()
-    driver = folder.driver()
+    driver, asked = folder.driver(), folder.stop_request()
     live = (folder.read_live() or {}) if driver else {}
     manifests: dict[str, StageManifest] = {}
     for plan in cells:
@@ -71,6 +73,7 @@ def look(folder: SweepFolder, store_root: Path) -> Snapshot:
         manifests=manifests,
         attempts=tuple(attempts(folder.read_events())),
         driver=driver,
+        stopping=asked.by if driver and asked and asked.meant_for(driver) else "",
         live=_trials(live),
         workers=live.get("workers"),
         resources=(folder.read_sweep() or {}).get("resources") or {},

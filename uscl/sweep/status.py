@@ -29,6 +29,8 @@ class Summary:
     cells: Mapping[str, int]
     """State -> cells; the states are STATES."""
     driver: Holder | None
+    stopping: str
+    """Who has asked the driver to stop; empty where nobody has."""
     last_activity_s: float | None
     """Unix time of the last event; None where nothing has happened yet."""
 
@@ -113,7 +115,9 @@ def summary(snapshot: Snapshot) -> Summary:
     counts = Counter(cell_states(snapshot).values())
     times = [attempt.last_s for attempt in snapshot.attempts] + [trial.time_s for trial in snapshot.live.values()]
     cells = {state: counts[state] for state in STATES}
-    return Summary(snapshot.sweep, len(snapshot.cells), cells, snapshot.driver, max(times, default=None))
+    return Summary(
+        snapshot.sweep, len(snapshot.cells), cells, snapshot.driver, snapshot.stopping, max(times, default=None)
+    )
 
 
 def status(snapshot: Snapshot, *, now_s: float) -> Status:
