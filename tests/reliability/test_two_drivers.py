@@ -15,7 +15,6 @@ from uscl.errors import LeaseHeld
 from uscl.store import lease, sweeps
 from uscl.store.sweeps import SweepFolder
 
-
 ALONE = {"polarities": ("none",), "fractions": (0.1, 1.0)}
 """2 cells on one encoder and decoder: one trial stands still, the other cell waits."""
 

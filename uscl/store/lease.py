@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import secrets
 import socket
@@ -28,6 +29,8 @@ from uscl.store.strict_json import decode_json, encode_json
 
 _NO_FLOCK = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _LOOKS = 5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,20 +191,33 @@ def _acquire_counter(path: Path, *, sweep: str, beat_s: float, stale_s: float) -
     stop = threading.Event()
     thread = threading.Thread(target=_beat, args=(files, path.name, mine, stop, beat_s), daemon=True)
     thread.start()
-    return Lease(lambda: _stop_beating(files, path, stop, thread))
+    return Lease(lambda: _stop_beating(files, path.name, mine, stop, thread))
 
 
 def _beat(files: Files, name: str, mine: dict[str, Any], stop: threading.Event, beat_s: float) -> None:
     counter = 0
     while not stop.wait(beat_s):
         counter += 1
+        if not _is_ours(files.path(name), mine):
+            log.warning(
+                "%s: another driver has taken over; this one was thought dead, and both go on", files.path(name)
+            )
+            return
         try:
             files.write(name, encode_json(mine | {"counter": counter}))
         except StoreError:  # a full disk or a lost mount: the next beat may succeed
             continue
 
 
-def _stop_beating(files: Files, path: Path, stop: threading.Event, thread: threading.Thread) -> None:
+def _is_ours(path: Path, mine: Mapping[str, Any]) -> bool:
+    """Whether nobody took over: a machine that slept for a minute may find a successor."""
+    return _holder(path).get("token", mine["token"]) == mine["token"]
+
+
+def _stop_beating(
+    files: Files, name: str, mine: Mapping[str, Any], stop: threading.Event, thread: threading.Thread
+) -> None:
     stop.set()
     thread.join()
-    files.write(path.name, b"")
+    if _is_ours(files.path(name), mine):
+        files.write(name, b"")

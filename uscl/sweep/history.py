@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from uscl.records import CellPlan
@@ -36,7 +37,7 @@ class Attempt:
     name: str
     node: str
     started_s: float
-    """Unix time of its first record."""
+    """Unix time at which it was handed out, by its name; of its first record where the name is no time."""
     last_s: float
     """Unix time of its last record."""
     stages: list[StageStep] = field(default_factory=list)
@@ -66,7 +67,7 @@ def attempts(records: Iterable[Mapping[str, Any]]) -> list[Attempt]:
             cell, name, time_s = str(record["cell"]), str(record["attempt"]), float(record["time_s"])
         except (KeyError, TypeError, ValueError):
             continue
-        attempt = found.setdefault((cell, name), Attempt(cell, name, "", time_s, time_s))
+        attempt = found.setdefault((cell, name), Attempt(cell, name, "", _begun_s(name, time_s), time_s))
         attempt.last_s = max(attempt.last_s, time_s)
         attempt.node = str(record.get("node") or attempt.node)
         try:
@@ -74,6 +75,15 @@ def attempts(records: Iterable[Mapping[str, Any]]) -> list[Attempt]:
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
     return list(found.values())
+
+
+def _begun_s(name: str, first_s: float) -> float:
+    """An attempt's name begins with its time (`store.stages.new_attempt`): its first record may be long after."""
+    try:
+        named = datetime.strptime(name.split("Z-")[0], "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
+    except ValueError:
+        return first_s
+    return min(named.timestamp(), first_s)
 
 
 def _take(attempt: Attempt, record: Mapping[str, Any]) -> None:
