@@ -13,6 +13,8 @@ from uscl.cli.main import uscl
 from uscl.errors import SpecError, StoreError
 from uscl.store.sweeps import SweepFolder
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 
 def call(root, *arguments):
     """Output of a command that ends well; errors are raised."""

@@ -3,7 +3,6 @@
 And the next start goes on from the saved step. The last tests take the guards away, one by one: the first then fails.
 """
 
-import os
 import re
 import signal
 import sys
@@ -27,10 +26,7 @@ IDLE = ("building data", "starting Ray")
 TRAINING = ("in encoder", "in decoder", "in finetune", "mid-checkpoint-write", "during evaluation")
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Nothing here cuts the power: what the kernel has is safe."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def cases(pairs, *marks):

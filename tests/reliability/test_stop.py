@@ -1,7 +1,6 @@
 """`uscl stop`, against drivers in processes of their own."""
 
 import json
-import os
 import re
 import socket
 
@@ -17,9 +16,8 @@ from uscl.sweep import stop_orders
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Nothing here cuts the power, and a driver looks more often."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+def quick(monkeypatch, no_fsync):
+    """A driver that looks more often."""
     original = stop_orders._look
     monkeypatch.setattr(stop_orders, "_look", lambda folders, requests, over, every_s: original(
         folders, requests, over, 0.05))  # fmt: skip

@@ -20,9 +20,8 @@ ALONE = {"polarities": ("none",), "fractions": (0.1, 1.0)}
 
 
 @pytest.fixture(params=["flock", "counter"])
-def kind(request, monkeypatch):
+def kind(request, monkeypatch, no_fsync):
     """With flock as the file system has it, and as one without it; here and in the processes that are forked."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     if request.param == "counter":
 
         def refuse(descriptor, operation):

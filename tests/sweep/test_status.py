@@ -15,6 +15,8 @@ from uscl.sweep.snapshot import cell_states, failed_stages, look
 from uscl.sweep.status import status, summary
 from uscl.sweep.why import why
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 POSITIVE_FAILS = {f"positive {fraction}": "error in decoder" for fraction in (0.1, 0.5, 1.0)}
 
 DRIVER = Holder("17", "node", "2026-01-01", "uscl sweep fake.yaml")
