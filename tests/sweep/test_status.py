@@ -9,7 +9,7 @@ from test_dispatch import play, start
 
 from uscl.store.lease import Holder
 from uscl.store.sweeps import SweepFolder, find_cell, list_sweeps
-from uscl.sweep.history import attempts, stage_at_end
+from uscl.sweep.attempts import attempts, stage_at_end
 from uscl.sweep.live import LiveTrial
 from uscl.sweep.snapshot import cell_states, failed_stages, look
 from uscl.sweep.status import status, summary

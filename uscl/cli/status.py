@@ -16,8 +16,8 @@ from uscl.errors import StoreError
 from uscl.report.footnotes import spans
 from uscl.spec.positions import one_line
 from uscl.store.sweeps import find_cell, list_sweeps
+from uscl.sweep.attempts import first_line
 from uscl.sweep.board import duration
-from uscl.sweep.history import first_line
 from uscl.sweep.snapshot import look
 from uscl.sweep.status import Hours, Status, Summary, TrialStatus
 from uscl.sweep.status import status as status_of

@@ -211,7 +211,7 @@ def _beat(files: Files, name: str, mine: dict[str, Any], stop: threading.Event, 
 
 def _is_ours(path: Path, mine: Mapping[str, Any]) -> bool:
     """Whether nobody took over: a machine that slept for a minute may find a successor."""
-    return _holder(path).get("token", mine["token"]) == mine["token"]
+    return bool(_holder(path).get("token", mine["token"]) == mine["token"])
 
 
 def _stop_beating(

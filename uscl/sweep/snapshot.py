@@ -13,7 +13,7 @@ from typing import Any
 from uscl.records import CellPlan, StageManifest
 from uscl.store.lease import Holder
 from uscl.store.sweeps import SweepFolder
-from uscl.sweep.history import Attempt, attempts, last_of, stage_at_end
+from uscl.sweep.attempts import Attempt, attempts, last_of, stage_at_end
 from uscl.sweep.live import LiveTrial
 from uscl.sweep.outlook import Survey, cell_store, link, outlook
 from uscl.sweep.queue import MAX_DEATHS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from uscl.records import STAGE_KINDS, StageManifest
 from uscl.store.lease import Holder
-from uscl.sweep.history import first_line
+from uscl.sweep.attempts import first_line
 from uscl.sweep.outlook import link, outlook
 from uscl.sweep.sharing import Sharing, sharing_of
 from uscl.sweep.snapshot import STATES, Snapshot, cell_states

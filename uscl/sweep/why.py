@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from uscl.records import CellPlan, StageManifest
 from uscl.store.sweeps import SweepFolder
-from uscl.sweep.history import Attempt, attempts, stage_at_end
+from uscl.sweep.attempts import Attempt, attempts, stage_at_end
 from uscl.sweep.outlook import link, outlook
 from uscl.sweep.snapshot import Snapshot, cell_states, failed_stages
 
