@@ -67,7 +67,8 @@ def test_asked_again_and_harder(tmp_path):
     driver = paused(tmp_path)
     call(tmp_path, "fake", "--timeout", "0", code=1)
     driver.wait_for(lambda: "stopping" in driver.said())
-    call(tmp_path, "fake", "--timeout", "0", code=1)
+    call(tmp_path, "fake", "--timeout", "0.6", code=1)
+    assert not driver.ended(), "asked twice is not asked hard"
     call(tmp_path, "fake", "--hard")
     assert driver.end() == 143 and driver.outcome()["hard"]
 

@@ -57,7 +57,8 @@ def _look(folders: list[SweepFolder], requests: StopRequests, over: threading.Ev
                 log.debug("no request to be read: %s", error)
                 continue
             obeyed.add(asked.token)
-            requests.ask(asked.by)
+            if asked.hard or not requests.count:  # asking a second time is no second signal: only --hard is
+                requests.ask(asked.by)
             if asked.hard and not requests.hard:
                 over.wait(2 * ONE_REQUEST_S)  # nearer ones count as one
                 requests.ask(asked.by)
