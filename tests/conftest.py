@@ -13,3 +13,9 @@ def no_user_settings():
     kept = {name: os.environ.pop(name) for name in USER_VARIABLES if name in os.environ}
     yield
     os.environ.update(kept)
+
+
+@pytest.fixture
+def no_fsync(monkeypatch):
+    """For tests that cut no power: what the kernel has is safe, and a busy disk is not waited for."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)

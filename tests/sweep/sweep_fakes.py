@@ -30,7 +30,8 @@ from uscl.records import (
 from uscl.spec.sweep import ReportSpec, ResourcesSpec
 from uscl.spec.trial import TrialSpec, flatten
 from uscl.store.curves import encode_points
-from uscl.store.stages import StageStore
+from uscl.store.files import Files
+from uscl.store.stages import PROGRESS_MANIFEST, StageStore
 from uscl.sweep.plan import PlannedCell, SweepPlan
 
 NAME = "sweep_fakes:run_trial"
@@ -124,6 +125,8 @@ class _Script:
     faults: dict = None
     pause_at: str = ""
     save_every: int = 1
+    deaf: bool = False
+    """Trials do not heed a request to stop."""
 
     def note(self, *words: str, file: str = "trained.log") -> None:
         """One line of a log, whole or not at all."""
@@ -131,14 +134,25 @@ class _Script:
             stream.write((" ".join(words) + "\n").encode())
 
     def reach(self, point: str) -> None:
-        """At the point to pause at, the first trial to come stops until it is killed."""
+        """At the point to pause at, the first trial to come stops until it is killed, or `go-POINT` is there."""
         if point != self.pause_at:
             return
         try:
             os.close(os.open(self.folder / f"hit-{point}", os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return
-        time.sleep(PAUSE_S)
+        until = time.monotonic() + PAUSE_S
+        while time.monotonic() < until and not (self.folder / f"go-{point}").exists():
+            time.sleep(0.01)
+
+
+class _PausingFiles(Files):
+    """Stops between the files of a resume point and its list."""
+
+    def write(self, name, content):
+        if name.endswith(f"{2:012d}/{PROGRESS_MANIFEST}"):
+            self.script.reach("mid-checkpoint-write")
+        super().write(name, content)
 
 
 class _PausingStore(StageStore):
@@ -156,6 +170,8 @@ def run_trial(spec, store, *, dataset, device, attempt, stop_requested, present,
     script = _Script(dataset, **json.loads((dataset / "script.json").read_text()))
     pausing = _PausingStore(store.root, namespace=store.namespace)
     pausing.script = script
+    pausing._files = _PausingFiles(pausing._files.root)
+    pausing._files.script = script
     stages, parent = fake_stages(spec), None
     stages = {name: ref for name, ref in stages.items() if "/" not in name or name.split("/")[1] in parts}
     fault = (script.faults or {}).get(f"{spec.temporal.polarity} {spec.labels.fraction}", "")
@@ -199,8 +215,7 @@ def _train(store, ref, script, stop_requested, parent, attempt, fault, part):
         _break(fault, script, ref)
         script.note(ref.kind, ref.key, str(step), str(os.getpid()), file="steps.log")
         points.append(MetricPoint(step, {f"{ref.kind}/loss": 1.0 / step}))
-        stopping = stop_requested()
-        if stopping or step % script.save_every == 0:
+        if step % script.save_every == 0:
             store.save_progress(ref, attempt=attempt, step=step, files={"metrics.parquet": encode_points(points)})
             saved = step
         if ref.kind == "encoder":
@@ -208,7 +223,10 @@ def _train(store, ref, script, stop_requested, parent, attempt, fault, part):
             script.reach("while a follower waits")
         if ref.kind == "evaluate":
             script.reach("during evaluation")
-        if stopping:
+        script.reach(f"in {ref.kind}")
+        if stop_requested() and not script.deaf:
+            if saved < step:
+                store.save_progress(ref, attempt=attempt, step=step, files={"metrics.parquet": encode_points(points)})
             yield Drained(ref.kind, ref.key, step)
             return False
         yield Progress(ref.kind, ref.key, step, script.steps, 100.0, points[-1].values, saved)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from uscl.cli.check import unread_note
 from uscl.cli.dry_run import say_cost
-from uscl.cli.options import store_option, sweep_options
+from uscl.cli.options import store_option, sweep_identity, sweep_options
 from uscl.errors import SpecError
 from uscl.records import CellFinished, Drained, Failed, Outcome, Sink, TrialEvent
 from uscl.report.figures import draw_figures, figure_names
@@ -96,6 +96,8 @@ def _run(study: Study, options: RunOptions, *, mirrored: bool) -> int:
         sys.stdout.flush()
         os._exit(outcome.exit_code)  # Ray's threads would keep the process waiting
     _print_end(study, outcome, console, ran=bool(missing))
+    if outcome.stopped_by:
+        _say(console, f"stopped by {outcome.stopped_by} with `uscl stop`")
     return outcome.exit_code
 
 
@@ -319,8 +321,7 @@ def logs(sweep_name: str, cell: str, *, store: Path, every: bool) -> None:
 
     SWEEP is a sweep's name, or its file.
     """
-    identity = load_sweep(Path(sweep_name)).identity if Path(sweep_name).suffix in (".yaml", ".yml") else sweep_name
-    folder = SweepFolder(store, identity)
+    folder = SweepFolder(store, sweep_identity(sweep_name))
     chosen = find_cell(folder.read_cells(), cell)
     paths = folder.logs(chosen.cell)
     if not paths:

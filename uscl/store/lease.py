@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import secrets
 import socket
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +28,22 @@ from uscl.store.files import Files, explained, make_folder
 from uscl.store.strict_json import decode_json, encode_json
 
 _NO_FLOCK = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_LOOKS = 5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that holds a lease, as it wrote itself down."""
+
+    pid: str
+    host: str
+    since: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since} ({self.command})"
 
 
 class Lease:
@@ -61,7 +79,7 @@ def acquire_lease(path: Path, *, sweep: str, beat_s: float = 5.0, stale_s: float
         make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
     except OSError as error:
         os.close(descriptor)
         if error.errno in _NO_FLOCK:
@@ -74,6 +92,51 @@ def acquire_lease(path: Path, *, sweep: str, beat_s: float = 5.0, stale_s: float
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, encode_json(_myself()), 0)
     return Lease(lambda: _unlock(descriptor))
+
+
+def find_holder(path: Path, *, beat_s: float = 5.0) -> Holder | None:
+    """Who holds the lease that lies at `path` right now, or None; takes nothing.
+
+    Where there is no flock, a counter left behind is watched for two beats before it counts as nobody's.
+    """
+    document = _holder(path)
+    try:
+        with path.open("rb") as stream:  # closing gives back what was locked
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno in _NO_FLOCK and not (document and _moves(path, document, within_s=2.2 * beat_s)):
+            return None
+        return holder_of(document) or Holder("?", "?", "?", "?")  # a full disk has cost the name
+    return None
+
+
+def holder_of(document: Mapping[str, Any]) -> Holder | None:
+    """What a lease says of its holder; None where nobody wrote a name."""
+    if not document:
+        return None
+    named = {name: str(document.get(name, "")) for name in ("pid", "host", "since", "command")}
+    return Holder(**named)
+
+
+def _moves(path: Path, before: Mapping[str, Any], *, within_s: float) -> bool:
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        time.sleep(within_s / 50)
+        now = _holder(path)
+        if now and now != before:
+            return True
+    return False
+
+
+def _lock(descriptor: int) -> None:
+    """Lock it at once; somebody who only looks who holds it (`find_holder`) has it for a moment."""
+    for _ in range(_LOOKS):
+        with suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _unlock(descriptor: int) -> None:
@@ -128,20 +191,33 @@ def _acquire_counter(path: Path, *, sweep: str, beat_s: float, stale_s: float) -
     stop = threading.Event()
     thread = threading.Thread(target=_beat, args=(files, path.name, mine, stop, beat_s), daemon=True)
     thread.start()
-    return Lease(lambda: _stop_beating(files, path, stop, thread))
+    return Lease(lambda: _stop_beating(files, path.name, mine, stop, thread))
 
 
 def _beat(files: Files, name: str, mine: dict[str, Any], stop: threading.Event, beat_s: float) -> None:
     counter = 0
     while not stop.wait(beat_s):
         counter += 1
+        if not _is_ours(files.path(name), mine):
+            log.warning(
+                "%s: another driver has taken over; this one was thought dead, and both go on", files.path(name)
+            )
+            return
         try:
             files.write(name, encode_json(mine | {"counter": counter}))
         except StoreError:  # a full disk or a lost mount: the next beat may succeed
             continue
 
 
-def _stop_beating(files: Files, path: Path, stop: threading.Event, thread: threading.Thread) -> None:
+def _is_ours(path: Path, mine: Mapping[str, Any]) -> bool:
+    """Whether nobody took over: a machine that slept for a minute may find a successor."""
+    return bool(_holder(path).get("token", mine["token"]) == mine["token"])
+
+
+def _stop_beating(
+    files: Files, name: str, mine: Mapping[str, Any], stop: threading.Event, thread: threading.Thread
+) -> None:
     stop.set()
     thread.join()
-    files.write(path.name, b"")
+    if _is_ours(files.path(name), mine):
+        files.write(name, b"")

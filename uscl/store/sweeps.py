@@ -5,6 +5,7 @@
 .../dataset.json                         what a report must know of the dataset
 .../events.jsonl                         appended by the driver only; states, no curves
 .../lease.json                           one driver at a time
+.../live.json, stop.json                 what runs where, for `uscl status`; a request of `uscl stop`
 .../logs/<cell>-<attempt>.log            .../report/...
 """
 
@@ -13,7 +14,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ import yaml
 from uscl.errors import SpecError, StoreError
 from uscl.records import NO_FACTS, CellPlan, DatasetFacts
 from uscl.store.files import Files, explained, make_folder
-from uscl.store.lease import Lease, acquire_lease
+from uscl.store.lease import Holder, Lease, acquire_lease, find_holder, holder_of
 from uscl.store.strict_json import decode_json, encode_json
 
 # What a sweep's results are about; with another of these they do not belong in one folder.
@@ -31,6 +34,22 @@ _ABOUT = ("recipe", "dataset_fingerprint")
 _SHOWN = 10
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """What `uscl stop` leaves for a driver."""
+
+    token: str
+    by: str
+    """Who asks: `ada@workstation`."""
+    hard: bool
+    """As a second signal: end at once."""
+    to: Holder | None
+
+    def meant_for(self, driver: Holder | None) -> bool:
+        """Whether this driver is asked; with no name on either side it is."""
+        return self.to is None or driver is None or self.to == driver
 
 
 class SweepFolder:
@@ -171,6 +190,45 @@ class SweepFolder:
     def acquire_lease(self) -> Lease:
         """The right to drive this sweep. LeaseHeld where another driver has it; free again after kill -9."""
         return acquire_lease(self._files.path("lease.json"), sweep=self.identity)
+
+    def driver(self) -> Holder | None:
+        """The process that drives this sweep right now, or None."""
+        return find_holder(self._files.path("lease.json"))
+
+    def holder(self) -> Holder | None:
+        """The name in the lease, whether or not that process lives; cheap."""
+        return holder_of(_record(self._files.read_if_there("lease.json") or b"") or {})
+
+    # ---- what other processes ask and see
+
+    def ask_to_stop(self, by: str, to: Holder | None, *, hard: bool = False) -> None:
+        """Leave a request to stop for the driver `to` (None: whoever drives). It replaces an earlier one."""
+        request = StopRequest(secrets.token_hex(8), by, hard, to)
+        self._files.write("stop.json", encode_json(asdict(request)))
+
+    def stop_request(self) -> StopRequest | None:
+        """The request that was left last; None where there is none, or it cannot be read."""
+        document = _record(self._files.read_if_there("stop.json") or b"")
+        try:
+            return StopRequest(**document | {"to": holder_of(document["to"] or {})}) if document else None
+        except (TypeError, KeyError, AttributeError):
+            return None
+
+    def clear_stop(self) -> None:
+        """Remove a request; nothing happens where there is none."""
+        self._files.delete("stop.json")
+
+    def write_live(self, document: Mapping[str, Any]) -> None:
+        """Replace what the driver says of the trials under way; for `read_live` of whatever process."""
+        self._files.write("live.json", encode_json(document))
+
+    def read_live(self) -> dict[str, Any] | None:
+        """What `write_live` wrote last; None where no driver runs, or one without trials, or it cannot be read."""
+        return _record(self._files.read_if_there("live.json") or b"")
+
+    def clear_live(self) -> None:
+        """Remove it: the driver has ended."""
+        self._files.delete("live.json")
 
 
 def shared_log(folders: Sequence[SweepFolder], cell: str, attempt: str) -> Path:

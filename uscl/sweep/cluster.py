@@ -43,10 +43,11 @@ def find_site(resources: ResourcesSpec, *, address: str | None, workers: int | N
 def running_ray(
     study: Study, site: Site, *, workers: int | None, requests: StopRequests, say: Callable[[str], None]
 ) -> Iterator[Placement]:
-    """A Ray of our own, or a connection to a cluster, checked; shut down at the end.
+    """A Ray of our own, or a connection to a cluster, checked; shut down at the end. `Stopped` where requests come.
 
-    Not after a second signal: Tune's thread still calls Ray then, and the process is about to leave.
+    Not shut down after a second signal: Tune's thread still calls Ray then, and the process is about to leave.
     """
+    requests.check()
     placement = site.placement
     if placement is not None and placement.fallback:
         say("NO GPU FOUND: trials run on the CPU (resources.gpus_per_trial asks for one; --require-gpu insists)")
@@ -55,14 +56,16 @@ def running_ray(
     import ray
 
     try:
-        with shielded(), _groups_of_their_own():
+        with shielded(), _groups_of_their_own(), _without_its_handler():
             if placement is not None:
                 _start_local(ray, placement, gpus=site.gpus)
             else:
                 _connect(ray, str(site.address))
-        if placement is None or placement.device == "cuda":
-            placement = placement or place_on_cluster(study.resources, ray, workers=workers)
-            check_nodes(ray, store_root=study.store_root, dataset_paths=[plan.dataset_path for plan in study.datasets])
+        with requests.at_once():  # a cluster may keep us waiting for its first GPU
+            if placement is None or placement.device == "cuda":
+                placement = placement or place_on_cluster(study.resources, ray, workers=workers)
+                paths = [plan.dataset_path for plan in study.datasets]
+                check_nodes(ray, store_root=study.store_root, dataset_paths=paths)
         say(f"trials at once: {placement.workers}, on {'GPUs' if placement.device == 'cuda' else 'the CPU'}")
         yield placement
     finally:
@@ -109,6 +112,19 @@ def _groups_of_their_own() -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = before
+
+
+@contextmanager
+def _without_its_handler() -> Iterator[None]:
+    """ray.init would end the driver on TERM, in place of our own handler, which drains."""
+    from ray._private import utils
+
+    before = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
 
 
 def _start_local(ray: Any, placement: Placement, *, gpus: int) -> None:

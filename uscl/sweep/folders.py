@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from uscl.errors import LeaseHeld, StoreError
@@ -30,15 +30,18 @@ def knows(plan: SweepPlan) -> bool:
 
 
 @contextmanager
-def leased(study: Study) -> Iterator[None]:
+def leased(study: Study, requests: StopRequests | None = None) -> Iterator[None]:
     """The right to drive every sweep of the study, or LeaseHeld and none.
 
     They are taken in the order of their names, whatever that of the files: of two commands one gets all it asks for.
+    `Stopped` where `requests` come meanwhile: without flock, a lease left behind is watched for half a minute.
     """
     with ExitStack() as stack:
         for plan in sorted(study.plans, key=lambda plan: plan.identity):
             try:
-                stack.enter_context(folder_of(plan).acquire_lease())
+                with requests.at_once() if requests else nullcontext():
+                    lease = folder_of(plan).acquire_lease()
+                stack.enter_context(lease)
             except LeaseHeld as error:
                 if len(study.plans) == 1:
                     raise
@@ -59,6 +62,7 @@ def session(study: Study, requests: StopRequests) -> Iterator[Path]:
             stale.unlink(missing_ok=True)
         for stale in folder.path.glob("tune-*"):
             shutil.rmtree(stale, ignore_errors=True)
+        folder.clear_live()  # a killed driver's
         (folder.path / name).write_bytes(RUNNING)
     try:
         yield folders[0].path / name

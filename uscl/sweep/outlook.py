@@ -48,11 +48,16 @@ def cell_store(store_root: Path, plan: CellPlan) -> StageStore:
 
 def survey(cells: Iterable[PlannedCell], store_root: Path) -> Survey:
     """Which stages have a manifest, each looked up once."""
+    return survey_of((planned.plan for planned in cells), store_root)
+
+
+def survey_of(cells: Iterable[CellPlan], store_root: Path) -> Survey:
+    """As `survey`, of cells as a sweep's folder knows them."""
     outcomes: dict[str, Outcome | None] = {}
-    for planned in cells:
-        store = cell_store(store_root, planned.plan)
-        for ref in planned.plan.stages.values():
-            name = link(planned.plan, ref)
+    for plan in cells:
+        store = cell_store(store_root, plan)
+        for ref in plan.stages.values():
+            name = link(plan, ref)
             if name not in outcomes:
                 manifest = store.manifest(ref)
                 outcomes[name] = manifest.outcome if manifest else None

@@ -20,14 +20,16 @@ from typing import Any
 
 from uscl.errors import ClusterError
 from uscl.records import Failed, Sink
-from uscl.sweep.cluster import find_site, running_ray
+from uscl.sweep.cluster import Site, find_site, running_ray
 from uscl.sweep.dispatch import Dispatch, Terms
 from uscl.sweep.folders import knows, leased, session, write_plans
+from uscl.sweep.live import live_sinks
 from uscl.sweep.order import DRAINING, RUN_TRIAL
 from uscl.sweep.plan import SweepPlan
 from uscl.sweep.preflight import Placement, check_store, have_data
 from uscl.sweep.queue import CellState
-from uscl.sweep.signals import StopRequests, stop_requests
+from uscl.sweep.signals import Stopped, StopRequests, stop_requests
+from uscl.sweep.stop_orders import stop_orders
 from uscl.sweep.study import Study, queue_of
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ class StudyOutcome:
     """0: all finished; 1: cells failed; 128 + n: drained by signal n."""
     hard: bool = False
     """A second signal ended it without waiting; the caller should leave the process at once."""
+    stopped_by: str = ""
+    """Who drained it with `uscl stop`; empty where nobody did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,27 +104,65 @@ def run_study(
             study.resources, address=options.address, workers=options.workers, require_gpu=options.require_gpu
         )
     check_store(study.store_root)
-    with leased(study), stop_requests() as requests, session(study, requests) as session_path:
+    with stop_requests() as requests:
+        requests.install()
         requests.until_s = options.until_s
-        write_plans(study, say)
-        if site is None:  # a killed driver, or sweeps that share its stages, left nothing to train: only the sinks hear
-            with _open(open_sinks, requests):
-                return _nothing_done(study)
-        for plan in study.datasets:
-            have_data(plan, say)
-        with (
-            running_ray(study, site, workers=options.workers, requests=requests, say=say) as placement,
-            _open(open_sinks, requests) as sinks,
-        ):
-            requests.install()
-            terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path)
-            dispatch = Dispatch(study, queue_of(study, slots=placement.workers), sinks=sinks, terms=terms)
-            _fit(dispatch, placement, session_path=session_path, requests=requests, say=say)
+        try:
+            with leased(study, requests), session(study, requests) as path, stop_orders(study, requests):
+                write_plans(study, say)
+                if site is None:  # a killed driver, or sweeps that share its stages: only the sinks hear
+                    with _open(open_sinks, requests, say):
+                        return _nothing_done(study)
+                for plan in study.datasets:
+                    with requests.at_once():
+                        have_data(plan, say)
+                dispatch = _run(study, site, open_sinks, options=options, session_path=path, requests=requests, say=say)
+        except Stopped:
+            say(f"{_asked(requests)} before any trial; nothing was to be saved")
+            return _not_begun(study, requests, seconds=time.monotonic() - started)
         if requests.hard:
             say("stopped at once; what is in the store stays, run again to go on")
         elif dispatch.error is not None:
             raise dispatch.error
         return _outcome(study, dispatch, requests, seconds=time.monotonic() - started)
+
+
+def _run(
+    study: Study,
+    site: Site,
+    open_sinks: Callable[[], Sequence[Sink]],
+    *,
+    options: RunOptions,
+    session_path: Path,
+    requests: StopRequests,
+    say: Say,
+) -> Dispatch:
+    """Everything that needs Ray: the books of the start when it has ended."""
+
+    def sinks_of(placement: Placement) -> Sequence[Sink]:
+        """Those of the caller, and what lets other processes see how the sweep stands."""
+        return [*open_sinks(), *live_sinks(study, placement)]
+
+    with (
+        running_ray(study, site, workers=options.workers, requests=requests, say=say) as placement,
+        _open(lambda: sinks_of(placement), requests, say) as sinks,
+    ):
+        requests.install()  # once more: Ray may have taken some
+        terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path)
+        dispatch = Dispatch(study, queue_of(study, slots=placement.workers), sinks=sinks, terms=terms)
+        _fit(dispatch, placement, session_path=session_path, requests=requests, say=say)
+    return dispatch
+
+
+def _not_begun(study: Study, requests: StopRequests, *, seconds: float) -> StudyOutcome:
+    """Of a start that was stopped before its first trial."""
+    queue = queue_of(study)
+    sweeps = []
+    for plan in study.plans:
+        cells = {cell.declared[plan.identity].cell: queue.state(cell.key) for cell in study.cells_of(plan)}
+        finished = tuple(cell for cell, state in cells.items() if state is CellState.FINISHED)
+        sweeps.append(SweepOutcome(finished, {}, (), tuple(cell for cell in cells if cell not in finished)))
+    return StudyOutcome(tuple(sweeps), {}, seconds, requests.exit_code, requests.hard, requests.by)
 
 
 def _nothing_done(study: Study) -> StudyOutcome:
@@ -129,17 +171,21 @@ def _nothing_done(study: Study) -> StudyOutcome:
 
 
 @contextmanager
-def _open(open_sinks: Callable[[], Sequence[Sink]], requests: StopRequests) -> Iterator[Sequence[Sink]]:
+def _open(open_sinks: Callable[[], Sequence[Sink]], requests: StopRequests, say: Say) -> Iterator[Sequence[Sink]]:
     """The sinks, closed at the end whatever happens. A second signal is not kept waiting by one that is slow."""
     sinks = open_sinks()
     try:
         yield sinks
     finally:
+        told = requests.count
         closing = [threading.Thread(target=_close, args=(sink,), daemon=True) for sink in sinks]
         for thread in closing:
             thread.start()
         while any(thread.is_alive() for thread in closing) and not requests.hard:
             time.sleep(0.02)
+            if requests.count > told:
+                told = requests.count
+                say(f"{_asked(requests)}: no trial runs any more, the last news go out (a second signal drops them)")
 
 
 def _close(sink: Sink) -> None:
@@ -163,6 +209,7 @@ def _outcome(study: Study, dispatch: Dispatch, requests: StopRequests, *, second
         seconds=seconds,
         exit_code=requests.exit_code or (1 if failed else 0),
         hard=requests.hard,
+        stopped_by=requests.by,
     )
 
 
@@ -227,7 +274,13 @@ def _watch(dispatch: Dispatch, ended: threading.Event, *, session_path: Path, re
 
 def _why_stop(dispatch: Dispatch, requests: StopRequests) -> str:
     """Why the study is to drain now; empty where it is to go on."""
-    return "stopping" if requests.count or dispatch.stopping.is_set() else requests.due(time.time())
+    if requests.count or dispatch.stopping.is_set():
+        return _asked(requests)
+    return requests.due(time.time())
+
+
+def _asked(requests: StopRequests) -> str:
+    return f"stopping, as {requests.by} asked" if requests.by else "stopping"
 
 
 def _tuner(dispatch: Dispatch, placement: Placement, scratch: Path) -> Any:
