@@ -21,7 +21,7 @@ class Copies:
     def __init__(self, monkeypatch):
         self.calls, self.down, self.opened = [], False, 0
         client, copier = types.ModuleType("client"), types.ModuleType("copier")
-        client.short_patience = nullcontext
+        client.short_patience, client.is_refusal = nullcontext, lambda error: isinstance(error, ValueError)
         copier.Copier = self._open
         monkeypatch.setitem(sys.modules, "uscl.tracking.client", client)
         monkeypatch.setitem(sys.modules, "uscl.tracking.copier", copier)
@@ -43,6 +43,9 @@ class Copies:
             raise ConnectionError("refused")
         self.calls.append((cell.number, history.state))
         return f"run{cell.number}" if history.state else None
+
+    def require_same_file(self):
+        """It is."""
 
     def kill_strays(self, live):
         self.calls.append(("strays", tuple(live)))

@@ -98,6 +98,10 @@ class Copier:
         self._name_dataset(known)
         return known.run_id
 
+    def require_same_file(self) -> None:
+        """FileNotFoundError where the embedded database is not the file that was opened."""
+        self._tracker.require_same_file()
+
     def kill_strays(self, live: Iterable[str]) -> None:
         """End the runs that a killed driver left RUNNING; `live` are the run ids of this sweep's cells."""
         parent = [self._parent.run_id] if self._parent else []
