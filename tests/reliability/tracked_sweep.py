@@ -3,7 +3,6 @@
 import hashlib
 import re
 import shutil
-import tempfile
 import time
 from pathlib import Path
 
@@ -21,10 +20,10 @@ from uscl.tracking.mirror import Mirror, sync
 
 
 class TrackedSweep:
-    """One worker, twelve cells, a driver's real books; mirrors are its sinks."""
+    """One worker, six cells, a driver's real books; mirrors are its sinks."""
 
     def __init__(self, root, *, name="fake", **script):
-        self.plan = fake_plan(root, grid_specs(seeds=(0, 1)), name=name, **script)
+        self.plan = fake_plan(root, grid_specs(), name=name, **script)
         self.store, self.cells = StageStore(self.plan.store_root), [planned.plan for planned in self.plan.cells]
         self.warnings, self.mirrors, self.done, self._number = [], [], 0, 0
         study = study_of([self.plan])
@@ -52,7 +51,7 @@ class TrackedSweep:
         finished = [cell.number for cell in self.cells if self.store.has(cell.stages["evaluate/test"])]
         return {"table.md": f"finished: {finished}\n"}
 
-    def run(self, num_cells=12):
+    def run(self, num_cells=6):
         """So many cells more, or to the end."""
         for _ in range(num_cells):
             self._number += 1
@@ -122,18 +121,32 @@ def runs_of(client, name):
     return list(client.search_runs([found.experiment_id], max_results=1000)) if found else []
 
 
-def dump(uri, name):
-    """All that MLflow says of a sweep, without its own ids: by cell number, and the experiment's tags."""
+def dump(uri, name, *, artifacts=None):
+    """All that MLflow says of a sweep, without its own ids: by cell number, and the experiment's tags.
+
+    `artifacts` is the folder of a server's own; else they lie where the run says.
+    """
     client = client_of(uri)
     runs = runs_of(client, name)
     ids = {run.info.run_id: run.data.tags["uscl.number"] for run in runs}
-    page = [(ids[run.info.run_id], _said(client, run, ids)) for run in runs]
+    page = [(ids[run.info.run_id], _said(client, run, ids, artifacts)) for run in runs]
     tags = client.get_experiment_by_name(name).tags
     # a list: a run that is there twice must show
     return sorted(page, key=lambda entry: entry[0]), {k: v for k, v in tags.items() if not k.startswith("mlflow.exp")}
 
 
-def _said(client, run, ids):
+def differences(ours, theirs, where=""):
+    """Where two dumps differ, a line each."""
+    if type(ours) is type(theirs) and isinstance(ours, dict):
+        names = dict.fromkeys([*ours, *theirs])
+        return [d for n in names for d in differences(ours.get(n), theirs.get(n), f"{where}/{n}")]
+    if type(ours) is type(theirs) and isinstance(ours, list | tuple) and len(ours) == len(theirs):
+        pairs = enumerate(zip(ours, theirs, strict=True))
+        return [d for at, (a, b) in pairs for d in differences(a, b, f"{where}/{at}")]
+    return [] if ours == theirs else [f"{where}: {str(ours)[:200]} and {str(theirs)[:200]}"]
+
+
+def _said(client, run, ids, artifacts):
     histories = {
         name: [(m.step, str(m.value), m.timestamp) for m in client.get_metric_history(run.info.run_id, name)]
         for name in sorted(run.data.metrics)
@@ -141,16 +154,16 @@ def _said(client, run, ids):
     tags = {k: ids.get(v, v) for k, v in run.data.tags.items() if k != "mlflow.user"}
     return {
         "status": run.info.status, "name": run.info.run_name, "start": run.info.start_time, "end": run.info.end_time,
-        "params": run.data.params, "tags": tags, "metrics": histories, "files": _hashes(client, run),
+        "params": run.data.params, "tags": tags, "metrics": histories, "files": _hashes(run, artifacts),
         "inputs": [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs],
     }  # fmt: skip
 
 
-def _hashes(client, run):
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(client.download_artifacts(run.info.run_id, "", folder))
-        files = [path for path in root.rglob("*") if path.is_file()]
-        return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def _hashes(run, artifacts):
+    uri = run.info.artifact_uri
+    root = artifacts / uri.removeprefix("mlflow-artifacts:/") if artifacts else Path(uri.removeprefix("file://"))
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def copied_database(template, folder):

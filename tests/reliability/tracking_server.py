@@ -29,10 +29,11 @@ class TrackingServer:
     def __init__(self, folder, *, database=None):
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
-        uri = database or f"sqlite:///{folder}/server.db"
+        self.uri = database or f"sqlite:///{folder}/server.db"
+        self.artifacts = folder / "artifacts"
         self._command = [
-            sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", HOST,
-            "--port", str(self.port), "--workers", "1", "--artifacts-destination", str(folder / "artifacts"),
+            sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self.uri, "--host", HOST,
+            "--port", str(self.port), "--workers", "1", "--artifacts-destination", str(self.artifacts),
         ]  # fmt: skip
         self._process = None
 
@@ -77,7 +78,7 @@ class FaultyProxy:
     """Hands requests on to a server, unless `fault` says otherwise."""
 
     def __init__(self, target_port):
-        self.fault, self.late_s, self.hits = "", 0.0, 0
+        self.fault, self.late_s, self.hits, self.held = "", 0.0, 0, 0
         self._target_port, self._release = target_port, threading.Event()
         proxy = self
 
@@ -108,9 +109,11 @@ class FaultyProxy:
         elif fault in ANSWERS:
             self._reply(request, *ANSWERS[fault])
         else:
+            self.held += 1
             if fault == "late":  # it reaches the server, long after its sender gave up
                 self._release.wait(late_s)
             answer = self._ask(request, body)
+            self.held -= 1
             if fault in ("late", "lost answer"):
                 request.close_connection = True
             else:

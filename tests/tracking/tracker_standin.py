@@ -30,7 +30,8 @@ class Copies:
             raise ConnectionError("refused")
         self.calls.append(("parent", live))
 
-    def copy_cell(self, cell, history):
+    def copy_cell(self, cell, history_of):
+        history = history_of(cell.cell)
         if self.down:
             raise ConnectionError("refused")
         self.calls.append((cell.number, history.state))

@@ -46,6 +46,11 @@ class Backlog:
                 self._stages.add(StageRef(event.event.kind, event.event.key))
             self._cell_ended |= isinstance(event.event, CellFinished | Failed | Drained)
 
+    def history(self, cell: str) -> CellHistory:
+        """How a cell stands at this moment."""
+        with self._lock:
+            return self._histories.get(cell, CellHistory())
+
     def take(self) -> News:
         """All that is new, once."""
         with self._lock:

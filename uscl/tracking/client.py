@@ -16,7 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -52,9 +52,10 @@ PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Without these a silent server holds each request for 249 s (sweep-engine.md 4.2), and a busy one for as long as its
-`Retry-After` says."""
+"""Without these a silent server holds each request for 249 s (sweep-engine.md 4.2), a busy one for as long as its
+`Retry-After` says, and every run that ends prints its address."""
 FILES_TAG = "uscl.files"
 NAME_CHARACTERS = 250
 """MLflow's limit on the name of a metric, a param or a tag."""
@@ -70,6 +71,7 @@ class KnownRun:
     status: str
     start_ms: int = 0
     """When the run says it began."""
+    end_ms: int | None = None
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     last_steps: dict[str, int] = field(default_factory=dict)
@@ -119,10 +121,12 @@ class Tracker:
 
     def ensure(self, tag: str, content: RunContent, *, parent: str | None = None) -> KnownRun:
         """The run whose `tag` has the content's value, made where there is none, saying what the content says."""
+        if parent:  # said again where somebody deleted the parent and it is another now
+            content = replace(content, tags={**content.tags, "mlflow.parentRunId": parent})
         key = f"{tag}={content.tags[tag]}"
         known = self.runs.get(key)
         if known is None:
-            known = self.runs[key] = self._create(content, parent)
+            known = self.runs[key] = self._create(content)
         self._say(known, content)
         return known
 
@@ -208,13 +212,13 @@ class Tracker:
             if not token:
                 return runs
 
-    def _create(self, content: RunContent, parent: str | None) -> KnownRun:
+    def _create(self, content: RunContent) -> KnownRun:
         tags = {"mlflow.source.name": "uscl sweep", "mlflow.source.type": "LOCAL"}
-        tags |= {"mlflow.parentRunId": parent} if parent else {}
         # The identifying tags come with the run: a kill right after this must not leave one that is never found.
-        tags |= {name: value for name, value in content.tags.items() if name in ("uscl.cell", "uscl.parent")}
+        identifying = ("uscl.cell", "uscl.parent", "mlflow.parentRunId")
+        tags |= {name: value for name, value in content.tags.items() if name in identifying}
         run = self._client.create_run(self.experiment_id, start_time=content.start_ms, tags=tags, run_name=content.name)
-        return KnownRun(run.info.run_id, content.name, run.info.status, run.info.start_time, tags=tags)
+        return KnownRun(run.info.run_id, content.name, run.info.status, start_ms=run.info.start_time, tags=tags)
 
     def _say(self, known: KnownRun, content: RunContent) -> None:
         """Bring name, params, tags and status up to date. A param that is there stays: MLflow's cannot change."""
@@ -229,7 +233,7 @@ class Tracker:
         if known.name != content.name:
             self._client.update_run(known.run_id, name=content.name)
             known.name = content.name
-        if known.status != content.status:
+        if known.status != content.status or content.end_ms not in (None, known.end_ms):
             self._set_status(known, content)
 
     def _set_status(self, known: KnownRun, content: RunContent) -> None:
@@ -237,7 +241,7 @@ class Tracker:
             self._client.update_run(known.run_id, status="RUNNING")
         else:
             self._client.set_terminated(known.run_id, content.status, end_time=content.end_ms)
-        known.status = content.status
+        known.status, known.end_ms = content.status, content.end_ms
 
 
 def digest_of(parts: Mapping[str, str]) -> str:
@@ -253,6 +257,7 @@ def _known(run: Run) -> KnownRun:
         name=run.info.run_name,
         status=run.info.status,
         start_ms=run.info.start_time,
+        end_ms=run.info.end_time,
         params=dict(run.data.params),
         tags=dict(run.data.tags),
         last_steps=last,

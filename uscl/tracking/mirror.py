@@ -128,6 +128,7 @@ class Mirror:
         self._backlog = Backlog(_quietly(lambda: _past_events(store, identity)))
         self._parent_is_old, self._parent_due_s = False, 0.0
         self._copier: Any = None  # made in the thread: its import takes seconds
+        self._all_copied = False
         self._thread = threading.Thread(target=self._run, name="uscl-mirror", daemon=True)
         self._thread.start()
 
@@ -169,19 +170,23 @@ class Mirror:
     def _copy(self, *, final: bool) -> None:
         # The end is checked against what MLflow has: somebody may have deleted a run, and a request that was given up
         # may have been carried out since.
-        afresh = final or self._copier is None
-        if afresh:
-            self._copier = self._open()
+        if final or self._copier is None:
+            self._copier, self._all_copied = self._open(), False
         else:
             self._copier.require_same_file()
         news = self._backlog.take()
-        if afresh:
-            known = news.histories
-            histories = {cell: interrupted(history) for cell, history in known.items()} if final else known
-            _copy_all(self._copier, self._cells, histories, live=not final)
-            return
-        self._copy_parent(news)
-        _copy_cells(self._copier, self._told_of(news), news.histories)
+        if self._all_copied:
+            self._copy_parent(news)
+            _copy_cells(self._copier, self._told_of(news), self._backlog.history)
+        elif (
+            news.histories or final
+        ):  # a run says when it began, and that cannot be changed: none before the first event
+            if final:
+                ended = {cell: interrupted(history) for cell, history in news.histories.items()}
+                _copy_all(self._copier, self._cells, ended)
+            else:
+                _copy_all(self._copier, self._cells, news.histories, history_of=self._backlog.history)
+            self._all_copied = True
 
     def _open(self) -> Any:
         from uscl.tracking.copier import Copier
@@ -223,23 +228,30 @@ class Mirror:
 
 
 def _copy_all(
-    copier: Any, cells: Sequence[CellPlan], histories: Mapping[str, CellHistory], *, live: bool = False
+    copier: Any,
+    cells: Sequence[CellPlan],
+    histories: Mapping[str, CellHistory],
+    *,
+    history_of: Callable[[str], CellHistory] | None = None,
 ) -> int:
-    """Parent, every cell, then whatever a killed driver left RUNNING. How many cells have a run."""
-    copier.copy_parent(histories, live=live)
-    there = _copy_cells(copier, cells, histories)
+    """Parent, every cell, then whatever a killed driver left RUNNING. How many cells have a run.
+
+    With `history_of` the sweep is under way, and that says how a cell stands by now.
+    """
+    copier.copy_parent(histories, live=history_of is not None)
+    there = _copy_cells(copier, cells, history_of or (lambda cell: histories.get(cell, CellHistory())))
     copier.kill_strays(there)
     return len(there)
 
 
-def _copy_cells(copier: Any, cells: Sequence[CellPlan], histories: Mapping[str, CellHistory]) -> list[str]:
+def _copy_cells(copier: Any, cells: Sequence[CellPlan], history_of: Callable[[str], CellHistory]) -> list[str]:
     """The ids of the cells' runs. A cell that MLflow refuses costs the others nothing; then RefusedError at the end."""
     from uscl.tracking.client import is_refusal
 
     runs, refused = [], []
     for cell in cells:
         try:
-            run = copier.copy_cell(cell, histories.get(cell.cell, CellHistory()))
+            run = copier.copy_cell(cell, history_of)
         except Exception as error:
             if not is_refusal(error):
                 raise
