@@ -276,7 +276,7 @@ def legal_name(name: str) -> str:
     One that has to change ends in a digest of what it was, so that two never become one.
     """
     cleaned = posixpath.normpath(re.sub(r"[^\w\-. :/]", "_", name)).lstrip("./")
-    if cleaned == name and len(name) <= NAME_CHARACTERS:
+    if name and cleaned == name and len(name) <= NAME_CHARACTERS:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{cleaned[: NAME_CHARACTERS - 9]}_{digest}"
