@@ -100,9 +100,8 @@ def print_stall(scratch: Path, server: TrackingServer) -> None:
         sweep.run()
         walls[name] = time.monotonic() - started
         closed_s = sweep.close()
-        print(
-            f"five cells, {name:18} {walls[name]:6.2f} s, then {closed_s:5.1f} s to close; warned {len(sweep.warnings)}x"
-        )
+        said = f"then {closed_s:5.1f} s to close; warned {len(sweep.warnings)}x"
+        print(f"five cells, {name:18} {walls[name]:6.2f} s, {said}")
     print(f"stall: {walls['silent server'] - walls['without a tracker']:+.2f} s (wanted 0)")
     proxy.close()
 

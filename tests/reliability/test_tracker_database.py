@@ -273,7 +273,7 @@ def test_guard_removed_a_deleted_run_stays_away(sweep, alone, monkeypatch):
     """Without the fresh look at the end, what somebody deleted is missing."""
     attempt = mirror_module.Mirror._attempt
     monkeypatch.setattr(mirror_module.Mirror, "_attempt", lambda self, *, final: attempt(self, final=False))
-    begin(sweep)
+    begin(sweep, 6)
     client = client_of(sweep.uri)
     gone = next(run for run in runs_of(client, sweep.name) if run.info.status == "FINISHED")
     client.delete_run(gone.info.run_id)
