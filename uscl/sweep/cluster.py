@@ -11,7 +11,8 @@ from typing import Any
 
 from uscl.errors import ClusterError
 from uscl.spec.sweep import ResourcesSpec
-from uscl.sweep.address import reachable_address
+from uscl.sweep.address import RayAddress, reachable_address
+from uscl.sweep.nodes import Needs, versions
 from uscl.sweep.preflight import Placement, check_nodes, local_gpus, place, place_on_cluster
 from uscl.sweep.signals import StopRequests, shielded
 from uscl.sweep.study import Study
@@ -24,7 +25,7 @@ OBJECT_STORE_BYTES = 100 * 1024**2
 class Site:
     """Where the trials are to run: an address that answers, or this machine."""
 
-    address: str | None
+    address: RayAddress | None
     gpus: int
     placement: Placement | None
     """Known of this machine; that of a cluster is known once it is connected."""
@@ -50,19 +51,22 @@ def running_ray(
     placement = site.placement
     if placement is not None and placement.fallback:
         say("NO GPU FOUND: trials run on the CPU (resources.gpus_per_trial asks for one; --require-gpu insists)")
-    say("starting Ray on this machine" if placement else f"connecting to Ray at {site.address}")
-    _quiet_environment()
+    say(f"connecting to Ray at {site.address.host_port}" if site.address else "starting Ray on this machine")
+    quiet_environment()
+    if site.address:
+        site.address.enter()
     import ray
 
     try:
         with shielded(), _groups_of_their_own():
             if placement is not None:
                 _start_local(ray, placement, gpus=site.gpus)
-            else:
-                _connect(ray, str(site.address))
+            elif site.address:
+                connect(ray, site.address)
         if placement is None or placement.device == "cuda":
             placement = placement or place_on_cluster(study.resources, ray, workers=workers)
-            check_nodes(ray, store_root=study.store_root, dataset_paths=[plan.dataset_path for plan in study.datasets])
+            for finding in check_nodes(ray, store_root=study.store_root, needs=needs_of(study)):
+                say(finding.line)
         say(f"trials at once: {placement.workers}, on {'GPUs' if placement.device == 'cuda' else 'the CPU'}")
         yield placement
     finally:
@@ -70,7 +74,8 @@ def running_ray(
             ray.shutdown()
 
 
-def _quiet_environment() -> None:
+def quiet_environment() -> None:
+    """Ray as a sweep wants it: no telemetry, no folders of its own, no words. Before Ray is imported."""
     for name, value in {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -123,8 +128,17 @@ def _start_local(ray: Any, placement: Placement, *, gpus: int) -> None:
     )
 
 
-def _connect(ray: Any, address: str) -> None:
+def connect(ray: Any, address: RayAddress) -> None:
+    """Join a cluster as its driver. ClusterError where it answered before and does not any more."""
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address.host_port, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"--address {address}: no Ray answers there: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0]
+        raise ClusterError(f"--address {address.host_port}: no Ray answers there: {said}") from error
+
+
+def needs_of(study: Study) -> Needs:
+    """What every node must have for this study."""
+    real = any(cell.planned.spec.method == "nnunetv2" for cell in study.cells)
+    datasets = {str(plan.dataset_path): plan.dataset_fingerprint for plan in study.datasets}
+    return Needs(versions(["nnunetv2"] if real else []), datasets)

@@ -20,7 +20,7 @@ from typing import Any
 
 from uscl.errors import ClusterError
 from uscl.records import Failed, Sink
-from uscl.sweep.cluster import find_site, running_ray
+from uscl.sweep.cluster import find_site, needs_of, running_ray
 from uscl.sweep.dispatch import Dispatch, Terms
 from uscl.sweep.folders import knows, leased, session, write_plans
 from uscl.sweep.order import DRAINING, RUN_TRIAL
@@ -110,7 +110,8 @@ def run_study(
             _open(open_sinks, requests) as sinks,
         ):
             requests.install()
-            terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path)
+            needs = needs_of(study) if options.address else None
+            terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path, needs)
             dispatch = Dispatch(study, queue_of(study, slots=placement.workers), sinks=sinks, terms=terms)
             _fit(dispatch, placement, session_path=session_path, requests=requests, say=say)
         if requests.hard:
