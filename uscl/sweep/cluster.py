@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from uscl.errors import ClusterError
 from uscl.spec.sweep import ResourcesSpec
-from uscl.sweep.address import RayAddress, reachable_address
+from uscl.sweep.address import RayAddress, answers, reachable_address
 from uscl.sweep.nodes import Needs, versions
 from uscl.sweep.preflight import Placement, check_nodes, local_gpus, place, place_on_cluster
 from uscl.sweep.signals import StopRequests, shielded
@@ -19,6 +20,10 @@ from uscl.sweep.study import Study
 
 OBJECT_STORE_BYTES = 100 * 1024**2
 """Ray's shared memory: trials exchange a line of JSON, so its default (30 % of the machine) would be waste."""
+
+
+HEAD_EVERY_S, HEAD_SILENT_S = 2.0, 15.0
+"""How often the head is asked for a connection, and how long it may give none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,35 @@ def find_site(resources: ResourcesSpec, *, address: str | None, workers: int | N
     gpus = local_gpus()
     placement = place(resources, workers=workers, gpus=gpus, cpus=os.cpu_count() or 1, require_gpu=require_gpu)
     return Site(None, gpus, placement)
+
+
+class HeadWatch:
+    """Whether the head of a cluster still answers; asked every few seconds, from the driver's main thread.
+
+    Ray itself waits a minute and then ends the driver from C++, with lines of its own.
+    """
+
+    def __init__(self, address: RayAddress | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """None: a Ray of our own, which ends with us."""
+        self._address = address
+        self._clock = clock
+        self._asked_s = self._heard_s = clock()
+
+    def lost(self) -> str:
+        """Why the sweep cannot go on; empty while it can."""
+        now = self._clock()
+        if self._address is None or now - self._asked_s < HEAD_EVERY_S:
+            return ""
+        self._asked_s = now
+        if answers(self._address.host_port, timeout_s=HEAD_EVERY_S):
+            self._heard_s = now
+        silent_s = now - self._heard_s
+        if silent_s < HEAD_SILENT_S:
+            return ""
+        return (
+            f"the head of the cluster at {self._address.host_port} has not answered for {silent_s:.0f} s: the sweep "
+            "ends here; what is in the store stays. Start the cluster again, then the same command goes on"
+        )
 
 
 @contextmanager
