@@ -88,9 +88,14 @@ def _tell_tenths(say: Callable[[str], None]) -> Callable[[int, int], None]:
     return progress
 
 
+def has_card() -> bool:
+    """Whether the driver of an NVIDIA card is loaded here; says nothing of what torch makes of it."""
+    return any(path.exists() for path in _GPU_FILES)
+
+
 def local_gpus() -> int:
     """GPUs of this machine that CUDA shows us."""
-    if not any(path.exists() for path in _GPU_FILES):
+    if not has_card():
         return 0
     import torch  # here: it takes seconds, and machines without a card need not wait
 
