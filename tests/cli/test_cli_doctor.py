@@ -30,7 +30,7 @@ def test_a_machine_that_will_do(tmp_path):
 
 def test_what_would_stop_a_sweep_is_exit_code_2_and_says_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
-    code, output = run("--store", tmp_path / "file", "--data", tmp_path)
+    code, output = run("--store", tmp_path / "file" / "runs", "--data", tmp_path)
     assert code == 2 and output.endswith("2 findings would stop a sweep; 0 warnings\n")
     assert "stop     store     " in output and "stop     data      " in output
     assert output.count("-> do") == 2
