@@ -1,24 +1,28 @@
 """cluster.yaml is what Ray 2.60 takes, and says what a sweep needs. Its commands run in tests/reliability."""
 
-import copy
+import json
+import subprocess
+import sys
 
 from launched_cluster import cluster_file
 
+VALIDATE = (
+    "import json, sys; from ray.autoscaler._private.util import prepare_config, validate_config\n"
+    "prepared = prepare_config(json.load(sys.stdin)); validate_config(prepared); print(prepared['max_workers'])"
+)
+
+
+def validated(document):
+    """By Ray, in a process of its own: other tests look whether this one has imported Ray."""
+    return subprocess.run(
+        [sys.executable, "-c", VALIDATE], input=json.dumps(document), capture_output=True, text=True, check=False
+    )
+
 
 def test_it_passes_rays_own_schema_and_checks():
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    document = cluster_file()
-    validate_config(prepare_config(copy.deepcopy(document)))
-    prepared = prepare_config(copy.deepcopy(document))
-    assert prepared["available_node_types"]["gpu"]["max_workers"] == prepared["max_workers"] == 4
-    broken = document | {"head_nod_type": "head"}
-    try:
-        validate_config(prepare_config(broken))
-    except Exception as error:
-        assert "head_nod_type" in str(error)
-    else:
-        raise AssertionError("the schema takes anything")
+    ran = validated(cluster_file())
+    assert ran.returncode == 0 and ran.stdout.split()[-1] == "4", ran.stderr
+    assert "head_nod_type" in validated(cluster_file() | {"head_nod_type": "head"}).stderr
 
 
 def test_trials_run_on_workers_only_and_every_gpu_is_told():

@@ -1,7 +1,6 @@
 """What the doctor makes of facts written by hand, and what it finds on this machine."""
 
 import socket
-import sys
 
 import pytest
 
@@ -133,7 +132,7 @@ def test_an_address_where_nobody_is(tmp_path):
         port = server.getsockname()[1]
     (finding,), nodes = examine_cluster(f"127.0.0.1:{port}", store_root=tmp_path, datasets={})
     assert finding.level is Level.STOP and "no Ray answers there" in finding.what and not nodes
-    assert list(tmp_path.iterdir()) == [] and "ray.autoscaler" not in sys.modules
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
