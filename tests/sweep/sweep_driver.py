@@ -18,6 +18,9 @@ from uscl.records import Progress
 from uscl.sweep import runner
 from uscl.sweep.study import OneSweep, study_of
 
+WORKING = {}
+"""Cells that are under way and have said so -> their nodes."""
+
 
 class Said:
     """A sink that prints a line per event, and can be told to raise at each."""
@@ -26,7 +29,10 @@ class Said:
         self.broken = broken
 
     def on_event(self, event):
-        if not isinstance(event.event, Progress):
+        if isinstance(event.event, Progress):
+            WORKING[event.cell] = event.node
+        else:
+            WORKING.pop(event.cell, None)
             print("event", type(event.event).__name__, flush=True)
         if self.broken:
             raise RuntimeError("sink is broken")
@@ -55,12 +61,12 @@ def two_nodes(root, lose_after):
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    second = cluster.add_node(num_cpus=1)
+    second = cluster.add_node(num_cpus=1, env_vars={"USCL_NODE_NAME": "second"})
     cluster.wait_for_nodes()
 
     def lose():
-        while len(journal(root)) < lose_after:
-            time.sleep(0.05)
+        while len(journal(root)) < lose_after or "second" not in WORKING.values():
+            time.sleep(0.01)
         cluster.remove_node(second, allow_graceful=False)
         print("node lost", flush=True)
 

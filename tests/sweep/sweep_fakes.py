@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+from uscl.data.schema import DATASET_FORMAT, DATASET_VERSION
 from uscl.records import (
     CellFinished,
     CellPlan,
@@ -82,7 +83,8 @@ def fake_plan(root: Path, specs: list[TrialSpec], *, share: bool = True, name: s
     """A plan over `root/store`, with its fake dataset and script in `root/dataset`."""
     (root / "dataset").mkdir(parents=True, exist_ok=True)
     (root / "dataset" / "script.json").write_text(json.dumps(script))
-    (root / "dataset" / "dataset.json").write_text("{}")
+    document = {"format": DATASET_FORMAT, "version": DATASET_VERSION, "fingerprint": "0" * 64}
+    (root / "dataset" / "dataset.json").write_text(json.dumps(document))
     cells = []
     for number, spec in enumerate(specs, 1):
         stages = fake_stages(spec)

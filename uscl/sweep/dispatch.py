@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from uscl.records import (
 from uscl.store.stages import new_attempt
 from uscl.store.sweeps import shared_log
 from uscl.sweep.folders import folder_of
+from uscl.sweep.nodes import Needs
 from uscl.sweep.order import TrialOrder
 from uscl.sweep.outlook import cell_store, link
 from uscl.sweep.plan import PlannedCell
@@ -54,6 +55,8 @@ class Terms:
     cpus: float
     run_trial: str
     session_path: Path
+    needs: Needs | None = None
+    """What a node must have that joins after the preflight; None: none does."""
 
 
 @dataclass(slots=True)
@@ -207,6 +210,7 @@ class Dispatch:
             parts=tuple(name.removeprefix("evaluate/") for name in plan.stages if name.startswith("evaluate/")),
             series=cell.series,
             also=cell.also,
+            needs=asdict(self._terms.needs) if self._terms.needs else {},
         )
 
     # ---- history and sinks

@@ -80,6 +80,8 @@ class TrialOrder:
     """Splits to score; a cell of a search has no test score until it wins."""
     also: str = ""
     """What other sweeps call the cell, for the log's first line: `speckle 3`."""
+    needs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What its node must have, as `Needs`; empty where the preflight has seen every node that there will be."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is its inverse."""
@@ -165,9 +167,10 @@ def stop_flag(session_path: str) -> Callable[[], bool]:
 
 
 def node_name() -> str:
-    """Where this process works: host and, where it was given one, GPU."""
+    """Where this process works: host (or USCL_NODE_NAME) and, where it was given one, GPU."""
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return f"{socket.gethostname()} gpu {gpu}" if gpu else socket.gethostname()
+    host = os.environ.get("USCL_NODE_NAME") or socket.gethostname()
+    return f"{host} gpu {gpu}" if gpu else host
 
 
 # ---- the attempt's log

@@ -20,7 +20,7 @@ from typing import Any
 
 from uscl.errors import ClusterError
 from uscl.records import Failed, Sink
-from uscl.sweep.cluster import Site, find_site, running_ray
+from uscl.sweep.cluster import HeadWatch, Site, find_site, needs_of, running_ray
 from uscl.sweep.dispatch import Dispatch, Terms
 from uscl.sweep.folders import knows, leased, session, write_plans
 from uscl.sweep.live import live_sinks
@@ -121,7 +121,7 @@ def run_study(
             say(f"{_asked(requests)} before any trial; nothing was to be saved")
             return _not_begun(study, requests, seconds=time.monotonic() - started)
         if requests.hard:
-            say("stopped at once; what is in the store stays, run again to go on")
+            say(requests.lost or "stopped at once; what is in the store stays, run again to go on")
         elif dispatch.error is not None:
             raise dispatch.error
         return _outcome(study, dispatch, requests, seconds=time.monotonic() - started)
@@ -148,9 +148,11 @@ def _run(
         _open(lambda: sinks_of(placement), requests, say) as sinks,
     ):
         requests.install()  # once more: Ray may have taken some
-        terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path)
+        needs = needs_of(study) if options.address else None
+        terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path, needs)
         dispatch = Dispatch(study, queue_of(study, slots=placement.workers), sinks=sinks, terms=terms)
-        _fit(dispatch, placement, session_path=session_path, requests=requests, say=say)
+        head = HeadWatch(site.address)
+        _fit(dispatch, placement, session_path=session_path, requests=requests, say=say, head=head)
     return dispatch
 
 
@@ -232,7 +234,9 @@ def _standing(study: Study, plan: SweepPlan, dispatch: Dispatch) -> SweepOutcome
     )
 
 
-def _fit(dispatch: Dispatch, placement: Placement, *, session_path: Path, requests: StopRequests, say: Say) -> None:
+def _fit(
+    dispatch: Dispatch, placement: Placement, *, session_path: Path, requests: StopRequests, say: Say, head: HeadWatch
+) -> None:
     """Run the Tuner to its end, or until a second signal; drain when asked."""
     # beside the session file: a node of a cluster may want to see Tune's folder too
     scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=session_path.parent))
@@ -249,7 +253,7 @@ def _fit(dispatch: Dispatch, placement: Placement, *, session_path: Path, reques
 
     threading.Thread(target=fit, name="tune", daemon=True).start()
     try:
-        _watch(dispatch, ended, session_path=session_path, requests=requests, say=say)
+        _watch(dispatch, ended, session_path=session_path, requests=requests, say=say, head=head)
     finally:
         if not requests.hard:  # the thread still writes there; the next start removes it
             shutil.rmtree(scratch, ignore_errors=True)
@@ -258,9 +262,18 @@ def _fit(dispatch: Dispatch, placement: Placement, *, session_path: Path, reques
         raise ClusterError(f"Ray Tune gave up: {type(error).__name__}: {error}; run again to go on") from error
 
 
-def _watch(dispatch: Dispatch, ended: threading.Event, *, session_path: Path, requests: StopRequests, say: Say) -> None:
+def _watch(
+    dispatch: Dispatch,
+    ended: threading.Event,
+    *,
+    session_path: Path,
+    requests: StopRequests,
+    say: Say,
+    head: HeadWatch,
+) -> None:
     draining = False
     while not ended.wait(0.1):
+        requests.lost = head.lost()
         if requests.hard:
             return
         why = "" if draining else _why_stop(dispatch, requests)

@@ -38,6 +38,8 @@ class StopRequests:
         self.first: int | None = None
         self.by = ""
         """Who asked with `uscl stop`; empty where it was a signal."""
+        self.lost = ""
+        """Why nothing can be waited for any more: the head of the cluster is gone. Nobody asked, and it is as hard."""
         self._before: dict[int, Any] = {}
         self._last_s = 0.0
         self.until_s: float | None = None
@@ -51,13 +53,15 @@ class StopRequests:
 
     @property
     def exit_code(self) -> int:
-        """128 + signal, as shells have it (130 for Ctrl-C, 143 for TERM); 0 where nothing came."""
-        return 128 + self.first if self.first is not None else 0
+        """128 + signal, as shells have it (130 for Ctrl-C, 143 for TERM); 2 where Ray is gone; 0 where nothing came."""
+        if self.first is not None:
+            return 128 + self.first
+        return 2 if self.lost else 0
 
     @property
     def hard(self) -> bool:
-        """Asked twice: wait for nothing any more."""
-        return self.count >= 2
+        """Asked twice, or Ray is gone: wait for nothing any more."""
+        return self.count >= 2 or bool(self.lost)
 
     def install(self) -> None:
         """Take the four signals from here on, or once more; outside the main thread nothing happens."""

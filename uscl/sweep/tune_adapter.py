@@ -17,7 +17,9 @@ from ray.tune.search import Searcher
 from uscl.records import Failed, TrialEvent, event_from_json, event_to_json
 from uscl.store.strict_json import decode_json, encode_json
 from uscl.sweep.dispatch import Dispatch
+from uscl.sweep.nodes import Needs
 from uscl.sweep.order import LAST_EVENTS, TrialOrder, node_name, work
+from uscl.sweep.preflight import unfit_here
 from uscl.sweep.queue import Turn
 
 EVENT, NODE = "uscl_event", "uscl_node"
@@ -46,7 +48,7 @@ class CellTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """The next event of the trial; the first call starts it."""
         if self._events is None:
-            self._events = work(TrialOrder.from_json(decode_json(self._order)))
+            self._events = _begin(TrialOrder.from_json(decode_json(self._order)))
         event = next(self._events)
         # one string: Tune flattens dicts, and a NaN is no JSON
         return {
@@ -54,6 +56,16 @@ class CellTrainable(tune.Trainable):
             NODE: node_name(),
             "done": isinstance(event, LAST_EVENTS),
         }
+
+
+def _begin(order: TrialOrder) -> Iterator[TrialEvent]:
+    """The trial's events; on a node that joined unfit after the preflight, a failure that is nobody's bug."""
+    if order.needs:
+        needs = Needs(**order.needs)
+        reason = unfit_here(needs, session_path=order.session_path, gpu=order.device == "cuda")
+        if reason:
+            return iter([Failed("store", reason, "")])
+    return work(order)
 
 
 def _guarded(default: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
