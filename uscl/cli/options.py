@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from uscl.store.files import local_root
+from uscl.store.roots import StoreRoot, store_root
 
 _OPTIONS = (
     click.option(
@@ -20,20 +20,20 @@ _OPTIONS = (
 )
 
 
-def _local_store(ctx: click.Context, option: click.Parameter, value: str) -> Path:
-    """The store's folder as given; refused in words where it is an address such as `s3://bucket/store`."""
-    local_root(value)
-    return Path(value)
+def _store(ctx: click.Context, option: click.Parameter, value: str) -> StoreRoot:
+    """The store's folder as given, or its address in a bucket; refused in words where it is something else."""
+    root = store_root(value)
+    return Path(value) if isinstance(root, Path) else root
 
 
 store_option = click.option(
     "--store",
-    type=click.Path(file_okay=False),
-    callback=_local_store,
+    metavar="STORE",
+    callback=_store,
     default="runs",
     envvar="USCL_STORE",
     show_default=True,
-    help="Where stage outputs live; also USCL_STORE.",
+    help="Where stage outputs live: a folder or s3://bucket/prefix; also USCL_STORE.",
 )
 
 

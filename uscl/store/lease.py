@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import secrets
 import socket
@@ -22,10 +23,16 @@ from types import TracebackType
 from typing import Any
 
 from uscl.errors import LeaseHeld, StoreError
-from uscl.store.files import Files, explained, make_folder
+from uscl.store.files import explained, make_folder
+from uscl.store.roots import StoreFiles, StoreRoot, open_files, read_file
 from uscl.store.strict_json import decode_json, encode_json
 
+BEAT_S, STALE_S = 5.0, 30.0
+"""How often a counter moves, and how long it must have stood still on the observer's clock to be anybody's."""
+
 _NO_FLOCK = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+log = logging.getLogger(__name__)
 
 
 class Lease:
@@ -34,12 +41,19 @@ class Lease:
     def __init__(self, give_back: Callable[[], None]) -> None:
         """`give_back` is called once; `acquire_lease` makes leases."""
         self._give_back = give_back
+        self._first: Callable[[], None] = lambda: None
         self._held = True
+
+    def before_release(self, act: Callable[[], None]) -> Lease:
+        """This lease, which calls `act` once before it is given back."""
+        self._first = act
+        return self
 
     def release(self) -> None:
         """Give the lease back; a second call does nothing."""
         if self._held:
             self._held = False
+            self._first()
             self._give_back()
 
     def __enter__(self) -> Lease:
@@ -51,12 +65,14 @@ class Lease:
         self.release()
 
 
-def acquire_lease(path: Path, *, sweep: str, beat_s: float = 5.0, stale_s: float = 30.0) -> Lease:
+def acquire_lease(path: StoreRoot, *, sweep: str, beat_s: float = BEAT_S, stale_s: float = STALE_S) -> Lease:
     """Take the lease that lies at `path`, at once or never.
 
-    LeaseHeld names the process and host that holds it. Without flock, `beat_s` is how often the holder moves its
-    counter and `stale_s` how long a counter left by a dead holder is watched before it is taken.
+    LeaseHeld names the process and host that holds it. Without flock, and in a bucket, `beat_s` is how often the
+    holder moves its counter and `stale_s` how long a counter left by a dead holder is watched before it is taken.
     """
+    if not isinstance(path, Path):
+        return _acquire_counter(path, sweep=sweep, beat_s=beat_s, stale_s=stale_s)
     with explained(path, "take the lease at"):
         make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -88,11 +104,15 @@ def _myself() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": " ".join(sys.argv)[:500]}
 
 
-def _holder(path: Path) -> Mapping[str, Any]:
+def _holder(path: StoreRoot) -> Mapping[str, Any]:
     """Who wrote the lease; empty where nobody holds it or its holder has not written it yet."""
     try:
-        document = decode_json(path.read_bytes())
-    except (OSError, ValueError):
+        document = decode_json(read_file(path) or b"")
+    except ValueError:
+        return {}
+    except StoreError:
+        if not isinstance(path, Path):
+            raise  # there the file is all there is: who cannot read it cannot say that nobody holds it
         return {}
     return document if isinstance(document, dict) else {}
 
@@ -109,7 +129,7 @@ def _held(sweep: str, holder: Mapping[str, Any]) -> LeaseHeld:
 # ---- where there is no flock
 
 
-def _acquire_counter(path: Path, *, sweep: str, beat_s: float, stale_s: float) -> Lease:
+def _acquire_counter(path: StoreRoot, *, sweep: str, beat_s: float, stale_s: float) -> Lease:
     last = _holder(path)
     until = time.monotonic() + stale_s
     while last and time.monotonic() < until:
@@ -119,7 +139,7 @@ def _acquire_counter(path: Path, *, sweep: str, beat_s: float, stale_s: float) -
             raise _held(sweep, now)
         last = now
     mine = _myself() | {"token": secrets.token_hex(8), "counter": 0}
-    files = Files(path.parent)
+    files = open_files(path.parent, patience_s=0.0)
     files.write(path.name, encode_json(mine))
     # Two may find it free in one moment: the one whose token stays has it.
     time.sleep(beat_s / 2)
@@ -128,20 +148,34 @@ def _acquire_counter(path: Path, *, sweep: str, beat_s: float, stale_s: float) -
     stop = threading.Event()
     thread = threading.Thread(target=_beat, args=(files, path.name, mine, stop, beat_s), daemon=True)
     thread.start()
-    return Lease(lambda: _stop_beating(files, path, stop, thread))
+    return Lease(lambda: _stop_beating(files, path.name, mine, stop, thread))
 
 
-def _beat(files: Files, name: str, mine: dict[str, Any], stop: threading.Event, beat_s: float) -> None:
+def _beat(files: StoreFiles, name: str, mine: dict[str, Any], stop: threading.Event, beat_s: float) -> None:
     counter = 0
     while not stop.wait(beat_s):
         counter += 1
         try:
+            if not _is_mine(files, name, mine):
+                log.warning("the lease was taken over: this driver was cut off from the store for too long")
+                return
             files.write(name, encode_json(mine | {"counter": counter}))
         except StoreError:  # a full disk or a lost mount: the next beat may succeed
             continue
 
 
-def _stop_beating(files: Files, path: Path, stop: threading.Event, thread: threading.Thread) -> None:
+def _is_mine(files: StoreFiles, name: str, mine: Mapping[str, Any]) -> bool:
+    try:
+        return bool(decode_json(files.read_if_there(name) or b"")["token"] == mine["token"])
+    except (ValueError, TypeError, KeyError):  # cut short, or by an older release: no other driver's
+        return True
+
+
+def _stop_beating(
+    files: StoreFiles, name: str, mine: Mapping[str, Any], stop: threading.Event, thread: threading.Thread
+) -> None:
     stop.set()
     thread.join()
-    files.write(path.name, b"")
+    with suppress(StoreError):  # it counts as stale soon
+        if _is_mine(files, name, mine):
+            files.write(name, b"")

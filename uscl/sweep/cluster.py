@@ -62,7 +62,8 @@ def running_ray(
                 _connect(ray, str(site.address))
         if placement is None or placement.device == "cuda":
             placement = placement or place_on_cluster(study.resources, ray, workers=workers)
-            check_nodes(ray, store_root=study.store_root, dataset_paths=[plan.dataset_path for plan in study.datasets])
+            shared = [plan.dataset_path for plan in study.datasets if not plan.phantom_by_machine]
+            check_nodes(ray, store_root=study.store_root, dataset_paths=shared)
         say(f"trials at once: {placement.workers}, on {'GPUs' if placement.device == 'cuda' else 'the CPU'}")
         yield placement
     finally:

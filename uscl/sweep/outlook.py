@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from uscl.records import CellPlan, Outcome, StageRef
+from uscl.store.roots import StoreRoot
 from uscl.store.stages import StageStore
 from uscl.sweep.plan import PlannedCell, SweepPlan
 from uscl.sweep.queue import QueueCell
@@ -40,13 +40,13 @@ def link(plan: CellPlan, ref: StageRef) -> str:
     return f"{plan.namespace}/{ref.kind}/{ref.key}"
 
 
-def cell_store(store_root: Path, plan: CellPlan) -> StageStore:
+def cell_store(store_root: StoreRoot, plan: CellPlan) -> StageStore:
     """The store that a cell reads and writes."""
     store = StageStore(store_root)
     return store.scoped(plan.namespace) if plan.namespace else store
 
 
-def survey(cells: Iterable[PlannedCell], store_root: Path) -> Survey:
+def survey(cells: Iterable[PlannedCell], store_root: StoreRoot) -> Survey:
     """Which stages have a manifest, each looked up once."""
     outcomes: dict[str, Outcome | None] = {}
     for planned in cells:

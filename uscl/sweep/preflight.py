@@ -17,7 +17,7 @@ from typing import Any
 from uscl.data.dataset import open_dataset
 from uscl.errors import ClusterError, DataError
 from uscl.spec.sweep import ResourcesSpec
-from uscl.store.files import Files
+from uscl.store.roots import StoreRoot, open_files, read_file
 from uscl.sweep.plan import SweepPlan
 from uscl.sweep.speckle_fit import refuse_unfit_speckle
 
@@ -43,9 +43,9 @@ class Placement:
     """GPUs were asked for and there are none: trials run on the CPU."""
 
 
-def check_store(root: Path) -> None:
+def check_store(root: StoreRoot) -> None:
     """Write, read back and remove a file in the store. StoreError, with where and why, where that fails."""
-    files, name = Files(root), f"preflight-{secrets.token_hex(8)}"
+    files, name = open_files(root), f"preflight-{secrets.token_hex(8)}"
     files.write(name, name.encode())
     try:
         files.read(name)
@@ -59,11 +59,16 @@ def have_data(plan: SweepPlan, say: Callable[[str], None]) -> None:
     SpecError where a cell's speckle term could never be fitted to it.
     """
     if plan.spec.data == "phantom" and not plan.dataset_path.exists():
-        from uscl.data.phantom import build_phantom  # here: rendering loads what an idle second run need not wait for
+        # here: rendering loads what an idle second run need not wait for
+        from uscl.data.phantom import build_phantom
+        from uscl.data.phantom_cache import cached_phantom
 
-        phantom, started = plan.spec.phantom, time.monotonic()
+        phantom, started, workers = plan.spec.phantom, time.monotonic(), os.cpu_count() or 1
         say(f"building the phantom: {phantom.patients} patients, {phantom.size} px, in {plan.dataset_path}")
-        build_phantom(phantom, plan.dataset_path, progress=_tell_tenths(say), workers=os.cpu_count() or 1)
+        if plan.phantom_by_machine:
+            cached_phantom(phantom, progress=_tell_tenths(say), workers=workers)
+        else:
+            build_phantom(phantom, plan.dataset_path, progress=_tell_tenths(say), workers=workers)
         say(f"phantom built in {time.monotonic() - started:.0f} s")
     dataset = open_dataset(plan.dataset_path)
     if dataset.index.fingerprint != plan.dataset_fingerprint:
@@ -135,12 +140,12 @@ def place_on_cluster(resources: ResourcesSpec, ray: Any, *, workers: int | None)
     return Placement("cuda" if per_trial else "cpu", per_trial, resources.cpus_per_trial, slots, False)
 
 
-def check_nodes(ray: Any, *, store_root: Path, dataset_paths: Sequence[Path]) -> None:
+def check_nodes(ray: Any, *, store_root: StoreRoot, dataset_paths: Sequence[Path]) -> None:
     """Every node sees the store and the datasets, has our versions, and runs a kernel on its GPUs.
 
     ClusterError names the node and what is wrong there.
     """
-    files, name = Files(store_root), f"preflight-{secrets.token_hex(8)}"
+    files, name = open_files(store_root), f"preflight-{secrets.token_hex(8)}"
     files.write(name, name.encode())
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -153,7 +158,7 @@ def check_nodes(ray: Any, *, store_root: Path, dataset_paths: Sequence[Path]) ->
         files.delete(name)
 
 
-def _start_probe(ray: Any, node: dict[str, Any], nonce: Path, dataset_paths: Sequence[Path]) -> Any:
+def _start_probe(ray: Any, node: dict[str, Any], nonce: StoreRoot, dataset_paths: Sequence[Path]) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -171,7 +176,7 @@ def _result(ray: Any, probe: Any, host: str) -> dict[str, Any]:
     return found
 
 
-def _judge(found: dict[str, Any], here: dict[str, str], *, store_root: Path) -> None:
+def _judge(found: dict[str, Any], here: dict[str, str], *, store_root: StoreRoot) -> None:
     host = found["host"]
     if not found["store"]:
         raise ClusterError(f"node {host}: cannot see what the driver wrote to {store_root}; every node must mount it")
@@ -192,11 +197,11 @@ def probe_node(nonce: str, dataset_paths: Sequence[str], gpu: bool) -> dict[str,
     import socket
 
     deadline = time.monotonic() + 30.0  # NFS may show a new file late
-    while not Path(nonce).exists() and time.monotonic() < deadline:
+    while (seen := read_file(nonce)) is None and time.monotonic() < deadline:
         time.sleep(0.5)
     return {
         "host": socket.gethostname(),
-        "store": Path(nonce).exists(),
+        "store": seen is not None,
         "no_dataset": [path for path in dataset_paths if not (Path(path) / "dataset.json").exists()],
         "versions": versions(),
         "kernel": _kernel_error() if gpu else "",
