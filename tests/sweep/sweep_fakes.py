@@ -29,6 +29,7 @@ from uscl.records import (
 from uscl.spec.sweep import ReportSpec, ResourcesSpec
 from uscl.spec.trial import TrialSpec, flatten
 from uscl.store.curves import encode_points
+from uscl.store.roots import store_root
 from uscl.store.stages import StageStore
 from uscl.sweep.plan import PlannedCell, SweepPlan
 
@@ -76,8 +77,10 @@ def grid_specs(*, polarities=("none", "positive"), fractions=(0.1, 0.5, 1.0), se
     ]
 
 
-def fake_plan(root: Path, specs: list[TrialSpec], *, share: bool = True, name: str = "fake", **script) -> SweepPlan:
-    """A plan over `root/store`, with its fake dataset and script in `root/dataset`."""
+def fake_plan(
+    root: Path, specs: list[TrialSpec], *, share: bool = True, name: str = "fake", store: str = "", **script
+) -> SweepPlan:
+    """A plan over `root/store` (or the store at an address), with its fake dataset and script in `root/dataset`."""
     (root / "dataset").mkdir(parents=True, exist_ok=True)
     (root / "dataset" / "script.json").write_text(json.dumps(script))
     (root / "dataset" / "dataset.json").write_text("{}")
@@ -96,7 +99,8 @@ def fake_plan(root: Path, specs: list[TrialSpec], *, share: bool = True, name: s
         report=ReportSpec(rows=("temporal.polarity",), columns="labels.fraction", values=("test/dsc",)),
         to_json=lambda: {"name": name, "recipe": "fake", "data": "fake"},
     )  # fmt: skip
-    return SweepPlan(spec, name, root / "store", root / "dataset", "0" * 64, tuple(cells), ())
+    at = store_root(store or root / "store")
+    return SweepPlan(spec, name, at, root / "dataset", "0" * 64, tuple(cells), ())
 
 
 def journal(root: Path) -> list[tuple[str, str, str]]:

@@ -138,7 +138,7 @@ def _acquire_counter(path: StoreRoot, *, sweep: str, beat_s: float, stale_s: flo
         if now and now != last:
             raise _held(sweep, now)
         last = now
-    mine = _myself() | {"token": secrets.token_hex(8), "counter": 0}
+    mine = _myself() | {"token": secrets.token_hex(8), "counter": _counted(0)}
     files = open_files(path.parent, patience_s=0.0)
     files.write(path.name, encode_json(mine))
     # Two may find it free in one moment: the one whose token stays has it.
@@ -159,9 +159,14 @@ def _beat(files: StoreFiles, name: str, mine: dict[str, Any], stop: threading.Ev
             if not _is_mine(files, name, mine):
                 log.warning("the lease was taken over: this driver was cut off from the store for too long")
                 return
-            files.write(name, encode_json(mine | {"counter": counter}))
+            files.write(name, encode_json(mine | {"counter": _counted(counter)}))
         except StoreError:  # a full disk or a lost mount: the next beat may succeed
             continue
+
+
+def _counted(beats: int) -> str:
+    # of one width: a file that grows between the question for its size and its bytes would be read cut short
+    return f"{beats:012d}"
 
 
 def _is_mine(files: StoreFiles, name: str, mine: Mapping[str, Any]) -> bool:
