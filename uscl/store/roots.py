@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from uscl.store.files import Files, local_root
 from uscl.store.s3_files import PATIENCE_S, S3Files
 from uscl.store.s3_root import S3Root
+
+AT_ONCE = 32
+"""Requests to a bucket under way where many are needed; S3 itself takes thousands a second."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 StoreRoot: TypeAlias = Path | S3Root
 """The address of a store, or of a file below it. Both kinds join with `/`, have `name` and `parent`, and print."""
@@ -33,6 +41,14 @@ def open_files(given: str | StoreRoot, *, patience_s: float = PATIENCE_S) -> Sto
 def read_file(address: str | StoreRoot, *, patience_s: float = PATIENCE_S) -> bytes | None:
     """The bytes of one file by its address, or None where there is none."""
     return open_files(address, patience_s=patience_s).read_if_there("")
+
+
+def ask_all(root: StoreRoot, question: Callable[[T], R], asked: Iterable[T]) -> list[R]:
+    """The answers, in order; of a bucket many are asked for at once, for each is a request over a network."""
+    if isinstance(root, Path):
+        return [question(one) for one in asked]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(question, asked))
 
 
 def data_folder(root: StoreRoot) -> Path:

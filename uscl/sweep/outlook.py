@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from uscl.records import CellPlan, Outcome, StageRef
-from uscl.store.roots import StoreRoot
+from uscl.store.roots import StoreRoot, ask_all
 from uscl.store.stages import StageStore
 from uscl.sweep.plan import PlannedCell, SweepPlan
 from uscl.sweep.queue import QueueCell
@@ -48,14 +48,17 @@ def cell_store(store_root: StoreRoot, plan: CellPlan) -> StageStore:
 
 def survey(cells: Iterable[PlannedCell], store_root: StoreRoot) -> Survey:
     """Which stages have a manifest, each looked up once."""
-    outcomes: dict[str, Outcome | None] = {}
+    wanted: dict[str, tuple[CellPlan, StageRef]] = {}
     for planned in cells:
-        store = cell_store(store_root, planned.plan)
         for ref in planned.plan.stages.values():
-            name = link(planned.plan, ref)
-            if name not in outcomes:
-                manifest = store.manifest(ref)
-                outcomes[name] = manifest.outcome if manifest else None
+            wanted.setdefault(link(planned.plan, ref), (planned.plan, ref))
+
+    def outcome(asked: tuple[CellPlan, StageRef]) -> Outcome | None:
+        """Of one stage; None where it is not there."""
+        manifest = cell_store(store_root, asked[0]).manifest(asked[1])
+        return manifest.outcome if manifest else None
+
+    outcomes = dict(zip(wanted, ask_all(store_root, outcome, wanted.values()), strict=True))
     return Survey(
         present=frozenset(name for name, outcome in outcomes.items() if outcome is not None),
         diverged=frozenset(name for name, outcome in outcomes.items() if outcome is Outcome.DIVERGED),
