@@ -1,9 +1,13 @@
 """A sweep whose store is a bucket: killed and resumed, cut off from it for a while, copied to MLflow afterwards."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from s3_server import Wire
@@ -17,6 +21,17 @@ from uscl.sweep.outlook import to_do
 pytestmark = pytest.mark.slow
 
 STALE_S = 3.0
+
+TINY = """\
+name: tiny
+recipe: demo
+data: phantom
+phantom: {patients: 6, clips_per_patient: 1, frames_per_clip: 12, labels_per_patient: 3, size: 32}
+resources: {gpus_per_trial: 0}
+fixed: {image.size: 32, encoder.steps: 5, encoder.clips: 2, decoder.clips: 2, decoder.steps: 5, finetune.steps: 5}
+rows: [{label: base, temporal.polarity: none}]
+report: {rows: [contrast.loss], columns: labels.fraction, values: [test/dsc]}
+"""
 
 
 def assert_each_cell_once(root, address, *, cells=6):
@@ -101,3 +116,28 @@ def test_an_endpoint_that_goes_away_for_a_while_costs_nothing(tmp_path, s3_serve
     assert before < len(journal(tmp_path))
     assert_each_cell_once(tmp_path, bucket)
     wire.cut()
+
+
+def test_a_real_sweep_from_the_command_line(tmp_path, s3_server, bucket, monkeypatch):
+    """The address, its service and keys from the environment; phantom and MLflow in this machine's cache."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"), "USCL_STORE": bucket.partition("?")[0], "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3_server.port}",
+    }  # fmt: skip
+
+    def uscl(*arguments):
+        command = [sys.executable, "-m", "uscl.cli.main", *arguments]
+        ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    said = uscl("sweep", "tiny.yaml")
+    assert "tiny: 1/1 cells finished; trained 1 encoder, 1 decoder, 1 finetune, 2 evaluate" in said
+    assert "all 1 cells are finished; nothing to do" in uscl("sweep", "tiny.yaml")
+    assert "finished | done" in uscl("logs", "tiny", "1")
+    assert "| contrast.loss |" in uscl("report", "tiny", "--format", "md")
+    assert {path.name for path in (tmp_path / "cache" / "uscl").iterdir()} == {"data", "mlflow"}
+    assert not (tmp_path / "runs").exists()
+    assert SweepFolder(bucket, "tiny").has_report("table.md")

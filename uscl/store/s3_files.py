@@ -249,7 +249,7 @@ def _connect(bucket: str, endpoint: str, scheme: str, region: str) -> _Connectio
 def _explained(error: OSError, where: S3Root, what: str) -> StoreError:
     """One clear line; nothing of a key or token is in what the SDK says."""
     text = " ".join(str(error).split())
-    said = re.sub(r"^.*?(AWS Error )", r"\1", text)[:300]
+    said = re.sub(r"^.*?(AWS Error )", r"\1", text).partition("; Details")[0][:300]
     if _FULL.search(text):
         return StoreFull(f"{where.short}: no space left ({said}); free some, then start again: nothing is lost")
     if "NO_SUCH_BUCKET" in text or ("Bucket '" in text and "not found" in text):
