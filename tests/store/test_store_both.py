@@ -66,6 +66,7 @@ def test_sizes_and_times(any_root):
     assert before - 2 < files.modified_s("a") < time.time() + 2
     assert files.modified_s("none") == 0.0
     assert files.asides("a") == ()
+    assert files.free_bytes() is None or files.free_bytes() > 0
 
 
 def test_the_first_link_wins(any_root):
@@ -205,6 +206,24 @@ def test_racers_agree_on_one_winner(any_root):
         assert store.read(key, "w") == winner.encode() * 50
         for manifest in said:  # whatever a racer was told, those files are there
             assert read_file(store.folder(key).parent / manifest.attempt / "w") == manifest.attempt.encode() * 50
+
+
+def test_whoever_put_a_manifest_that_was_overwritten_keeps_its_files(bucket, monkeypatch):
+    """Its own put may still be the one that stays, as far as it can know."""
+    store, files = StageStore(bucket), open_files(bucket)
+    publish(store, attempt="rival")
+    rival = files.read(f"{FOLDER}/{MANIFEST}")
+    files.delete(f"{FOLDER}/{MANIFEST}")
+    link_first = type(files).link_first
+
+    def overwritten(self, name, content):
+        won = link_first(self, name, content)
+        self.write(name, rival)
+        return won
+
+    monkeypatch.setattr(type(files), "link_first", overwritten)
+    assert publish(store, attempt="slow").attempt == "rival"
+    assert files.exists(f"{FOLDER}/slow/weights.safetensors")
 
 
 # ---- a sweep's folder

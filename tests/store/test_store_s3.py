@@ -9,9 +9,9 @@ import pytest
 from s3_server import KEYS, Wire
 
 from uscl.errors import StoreError
-from uscl.store import growing, s3_files
+from uscl.store import appended, s3_files
+from uscl.store.appended import AppendedFile
 from uscl.store.files import StoreFull
-from uscl.store.growing import Growing
 from uscl.store.roots import cache_folder, data_folder, open_files, store_root
 from uscl.store.s3_root import S3Root
 from uscl.store.sweeps import SweepFolder
@@ -86,7 +86,7 @@ class Stub:
             protocol_version = "HTTP/1.1"
 
             def _any(self):
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self._read_body()
                 stub.asked.append(f"{self.command} {self.path}")
                 code, body = stub.answer(self.command, self.path)
                 self.send_response(code)
@@ -95,6 +95,14 @@ class Stub:
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(body.encode())
+
+            def _read_body(self):
+                if self.headers.get("Transfer-Encoding") != "chunked":
+                    self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                    return
+                while size := int(self.rfile.readline().split(b";")[0], 16):
+                    self.rfile.read(size + 2)
+                self.rfile.readline()
 
             do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _any
 
@@ -116,6 +124,7 @@ def stub(monkeypatch):
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(s3_files, "ATTEMPTS", 1)
+    s3_files._connect.cache_clear()  # a port may come again, and a kept connection to what listened there fails
     stub = Stub()
     yield stub
     stub.server.shutdown()
@@ -189,6 +198,7 @@ def wire(s3_server, bucket, monkeypatch):
     """An address over a wire that can be cut."""
     monkeypatch.setattr(s3_files, "ATTEMPTS", 1)
     monkeypatch.setattr(s3_files, "PAUSE_S", 0.1)
+    s3_files._connect.cache_clear()
     wire = Wire(s3_server.port)
     wire.address = bucket.replace(f":{s3_server.port}", f":{wire.port}")
     yield wire
@@ -215,7 +225,7 @@ def test_a_service_that_has_answered_is_waited_for(wire):
 
 
 def test_events_written_while_it_is_away_arrive_when_it_is_back(wire, monkeypatch, caplog):
-    monkeypatch.setattr(growing, "EVERY_S", 0.05)
+    monkeypatch.setattr(appended, "EVERY_S", 0.05)
     folder = SweepFolder(wire.address, "temporal")
     folder.append_event({"number": 0})
     wire.cut()
@@ -227,7 +237,7 @@ def test_events_written_while_it_is_away_arrive_when_it_is_back(wire, monkeypatc
     while len(SweepFolder(wire.address, "temporal").read_events()) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert [event["number"] for event in folder.read_events()] == [0, 1]
-    Growing.close(str(folder.path / "events.jsonl"))
+    AppendedFile.close(str(folder.path / "events.jsonl"))
 
 
 def test_what_rewriting_costs_is_bounded(monkeypatch):
@@ -244,10 +254,10 @@ def test_what_rewriting_costs_is_bounded(monkeypatch):
             return None
 
     memory = Memory()
-    monkeypatch.setattr(growing, "EVERY_S", 0.05)
-    lines = Growing.of("memory", memory, "events.jsonl")
+    monkeypatch.setattr(appended, "EVERY_S", 0.05)
+    lines = AppendedFile.of("memory", memory, "events.jsonl")
     for number in range(1000):
         lines.add(b"%d" % number)
-    Growing.close("memory")
+    AppendedFile.close("memory")
     assert memory.writes[-1] == b"".join(b"%d\n" % number for number in range(1000))
     assert len(memory.writes) < 50

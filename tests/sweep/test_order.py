@@ -165,6 +165,7 @@ def test_a_session_in_a_bucket_is_asked_once_a_second(bucket):
 
 def test_a_bucket_that_does_not_answer_is_no_order_to_stop(s3_server, bucket, monkeypatch):
     monkeypatch.setattr(s3_files, "ATTEMPTS", 1)
+    s3_files._connect.cache_clear()
     wire, now = Wire(s3_server.port), [100.0]
     where = bucket.replace(f":{s3_server.port}", f":{wire.port}")
     open_files(where).write("session", RUNNING + DRAINING)

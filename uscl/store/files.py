@@ -109,6 +109,12 @@ class Files:
         with explained(self.path(name), "look at"):
             return max((found.st_mtime for found in _stats(self.path(name))), default=0.0)
 
+    def free_bytes(self) -> int | None:
+        """Space that is left where `root` lies or will lie; None where nobody can tell."""
+        there = next(path for path in (self.root, *self.root.parents) if path.exists())
+        with explained(there, "look at"):
+            return shutil.disk_usage(there).free
+
     def asides(self, folder: str) -> tuple[str, ...]:
         """Names, below `root`, of what is being written in a folder and below, or was when its writer was killed."""
         with explained(self.path(folder), "list"):

@@ -1,7 +1,7 @@
 """The same files in an S3 bucket, through `pyarrow.fs`: every object is put in one piece, so a reader sees it whole.
 
 S3 as pyarrow shows it has no rename, no append and no conditional write. So a move is copy and delete, a file that
-grows is kept in memory and rewritten (`growing.py`), and of two that link one name in one moment both are told True:
+grows is kept in memory and rewritten (`appended.py`), and of two that link one name in one moment both are told True:
 the later put stays, and what readers find decides. An endpoint that has answered once is waited for when it goes away.
 """
 
@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from uscl.errors import StoreError
+from uscl.store.appended import AppendedFile
 from uscl.store.files import StoreFull
-from uscl.store.growing import Growing
 from uscl.store.s3_root import S3Root
 
 PATIENCE_S = 300.0
@@ -111,6 +111,10 @@ class S3Files:
         """Unix time of the newest change to a file, or to anything in a folder and below; 0 where it is not there."""
         return max((info.mtime_ns / 1e9 for info in self._files_of(name)), default=0.0)
 
+    def free_bytes(self) -> int | None:
+        """None: a bucket does not tell how much more it takes."""
+        return None
+
     def asides(self, folder: str) -> tuple[str, ...]:
         """Names of what is being written: never any, an object is there when it is whole."""
         return ()
@@ -145,14 +149,14 @@ class S3Files:
 
     def append(self, name: str, line: bytes, *, soon: bool = False) -> None:
         """Add a line to a file that this process alone writes. `soon`: within seconds, in a thread, and at `flush`."""
-        growing = Growing.of(str(self.path(name)), S3Files(self.root, patience_s=0.0), name)
+        growing = AppendedFile.of(str(self.path(name)), S3Files(self.root, patience_s=0.0), name)
         growing.add(line)
         if not soon:
             growing.write()
 
     def flush(self, name: str) -> None:
         """Write what `append` has kept for later. Lines that cannot be written now are lost, which is logged."""
-        Growing.close(str(self.path(name)))
+        AppendedFile.close(str(self.path(name)))
 
     # ---- one question to S3
 

@@ -29,10 +29,10 @@ class Whole(Protocol):
         """The bytes of the file, or None."""
 
 
-class Growing:
+class AppendedFile:
     """Lines of one file. What cannot be written stays in memory and goes with the next try."""
 
-    _open: ClassVar[dict[str, Growing]] = {}
+    _open: ClassVar[dict[str, AppendedFile]] = {}
     _opening: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, files: Whole, name: str) -> None:
@@ -47,7 +47,7 @@ class Growing:
         threading.Thread(target=self._run, name=f"growing {name}", daemon=True).start()
 
     @classmethod
-    def of(cls, address: str, files: Whole, name: str) -> Growing:
+    def of(cls, address: str, files: Whole, name: str) -> AppendedFile:
         """The one of this address in this process."""
         with cls._opening:
             if address not in cls._open:
