@@ -113,6 +113,7 @@ def test_an_endpoint_that_goes_away_for_a_while_costs_nothing(tmp_path, s3_serve
     assert (outcome["finished"], outcome["held"], outcome["failed"], outcome["exit_code"]) == (6, 0, {}, 0), (
         driver.lines
     )
+    assert not [event for event in SweepFolder(bucket, "fake").read_events() if event["event"] == "Failed"]
     assert before < len(journal(tmp_path))
     assert_each_cell_once(tmp_path, bucket)
     wire.cut()
