@@ -9,6 +9,7 @@ import pytest
 from uscl.errors import LeaseHeld, StoreError
 from uscl.records import Outcome, StageRef
 from uscl.store import lease as lease_module
+from uscl.store.garbage import OLDER_THAN_S, StageLink, Waste, delete, find_garbage
 from uscl.store.lease import acquire_lease
 from uscl.store.roots import open_files, read_file, store_root
 from uscl.store.stages import MANIFEST, ProgressPoint, StageStore, TornStage
@@ -224,6 +225,21 @@ def test_whoever_put_a_manifest_that_was_overwritten_keeps_its_files(bucket, mon
     monkeypatch.setattr(type(files), "link_first", overwritten)
     assert publish(store, attempt="slow").attempt == "rival"
     assert files.exists(f"{FOLDER}/slow/weights.safetensors")
+
+
+def test_gc_deletes_what_is_old_and_keeps_the_rest(any_root):
+    store, files = StageStore(any_root), open_files(any_root)
+    publish(store)
+    files.write(f"{FOLDER}/dead/weights.safetensors", b"w" * 10)
+    save(store, 5)
+    now_s = time.time() + 2 * OLDER_THAN_S
+    declared = frozenset({StageLink("", REF)})
+    assert find_garbage(files, declared, now_s=time.time()) == []
+    garbage = find_garbage(files, declared, now_s=now_s)
+    assert [(each.waste, each.num_bytes > 0) for each in garbage] == [(Waste.ATTEMPT, True), (Waste.PROGRESS, True)]
+    delete(files, garbage)
+    assert store.read(REF, "weights.safetensors") == b"w" * 1000
+    assert not files.exists(f"{FOLDER}/dead/weights.safetensors") and store.load_progress(REF) is None
 
 
 # ---- a sweep's folder

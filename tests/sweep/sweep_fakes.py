@@ -2,7 +2,8 @@
 
 A fake trial learns what to do from `script.json` in its dataset folder:
     {"steps": 3, "step_s": 0.01, "faults": {"<cell number>": "error"}, "pause_at": "mid-progress"}
-and writes what it trains into `trained.log` there, one line per start and per publication.
+and writes what it trains into `trained.log` there, one line per start and per publication, and every step it takes,
+with its process, into `steps.log`. It saves its progress every `save_every` steps.
 """
 
 import hashlib
@@ -109,6 +110,13 @@ def journal(root: Path) -> list[tuple[str, str, str]]:
     return [tuple(line.split()) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def steps_taken(root: Path) -> list[tuple[str, str, int, int]]:
+    """(kind, key, step, process id) of every step of training, in order, over all attempts and drivers."""
+    path = root / "dataset" / "steps.log"
+    lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [(kind, key, int(step), int(pid)) for kind, key, step, pid in lines]
+
+
 # ---- the trial
 
 
@@ -119,10 +127,11 @@ class _Script:
     step_s: float = 0.0
     faults: dict = None
     pause_at: str = ""
+    save_every: int = 1
 
-    def note(self, *words: str) -> None:
-        """One line of trained.log, whole or not at all."""
-        with (self.folder / "trained.log").open("ab", buffering=0) as stream:
+    def note(self, *words: str, file: str = "trained.log") -> None:
+        """One line of a log, whole or not at all."""
+        with (self.folder / file).open("ab", buffering=0) as stream:
             stream.write((" ".join(words) + "\n").encode())
 
     def reach(self, point: str) -> None:
@@ -186,23 +195,27 @@ def _fault(fault: str, name: str) -> str:
 def _train(store, ref, script, stop_requested, parent, attempt, fault, part):
     script.note("start", ref.kind, ref.key)
     point = store.load_progress(ref)
-    step = point.step if point else 0
+    step = saved = point.step if point else 0
     started, points = time.monotonic(), []
     while step < script.steps:
         time.sleep(script.step_s)
         step += 1
         _break(fault, script, ref)
+        script.note(ref.kind, ref.key, str(step), str(os.getpid()), file="steps.log")
         points.append(MetricPoint(step, {f"{ref.kind}/loss": 1.0 / step}))
-        store.save_progress(ref, attempt=attempt, step=step, files={"metrics.parquet": encode_points(points)})
+        stopping = stop_requested()
+        if stopping or step % script.save_every == 0:
+            store.save_progress(ref, attempt=attempt, step=step, files={"metrics.parquet": encode_points(points)})
+            saved = step
         if ref.kind == "encoder":
             script.reach("mid-progress")
             script.reach("while a follower waits")
         if ref.kind == "evaluate":
             script.reach("during evaluation")
-        if stop_requested():
+        if stopping:
             yield Drained(ref.kind, ref.key, step)
             return False
-        yield Progress(ref.kind, ref.key, step, script.steps, 100.0, points[-1].values, step)
+        yield Progress(ref.kind, ref.key, step, script.steps, 100.0, points[-1].values, saved)
     outcome = Outcome.DIVERGED if fault == "diverge" else Outcome.DONE
     weights = hashlib.sha256(f"{ref.key}{parent}".encode()).hexdigest().encode()
     files = {"metrics.parquet": encode_points(points)}

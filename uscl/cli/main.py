@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "predict": LazyCommand(
         "export:predict", "Masks of images, DICOM files and video clips, by an exported model or a cell."
     ),
+    "gc": LazyCommand("gc:gc", "Delete what nothing needs: dead attempts, spent resume points."),
     "data": LazyCommand("data:data", "Make, import and look at datasets."),
     "sensitivity": LazyCommand(
         "sensitivity:sensitivity", "Say what a boundary 1 or 10 px off costs in DSC, per class."

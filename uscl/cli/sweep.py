@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,16 +15,21 @@ import click
 from rich.console import Console
 
 from uscl.cli.check import unread_note
+from uscl.cli.dry_run import say_cost
 from uscl.cli.options import store_option, sweep_options
+from uscl.errors import SpecError
 from uscl.records import CellFinished, Drained, Failed, Outcome, Sink, TrialEvent
 from uscl.report.figures import draw_figures, figure_names
 from uscl.report.page import Report, build_report, table_files
 from uscl.report.render import to_text
+from uscl.spec.moments import parse_until
 from uscl.spec.reader import load_sweep
 from uscl.store.roots import StoreRoot, read_file
 from uscl.store.stages import StageStore, new_attempt
 from uscl.store.sweeps import SweepFolder, find_cell
 from uscl.sweep.board import duration
+from uscl.sweep.editions import edition_notes
+from uscl.sweep.only import only
 from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, work
 from uscl.sweep.plan import SweepPlan, plan_sweep
 from uscl.sweep.preflight import check_store, have_data, local_gpus, place
@@ -42,6 +48,10 @@ from uscl.sweep.view import SweepView
 @click.option("--require-gpu", is_flag=True, help="Refuse to run on the CPU.")
 @click.option("--address", metavar="ADDRESS", help="A running Ray cluster: 'auto' or host:port.")
 @click.option("--no-mlflow", is_flag=True, help="Do not mirror to MLflow; `uscl sync` can do so later.")
+@click.option("--only", "conditions", multiple=True, metavar="KEY=VALUE", help="Only cells of this setting or label.")
+@click.option("--until", metavar="TIME", help="Save and stop at 07:00, at a date and time, or after +8h.")
+@click.option("--dry-run", is_flag=True, help="Train nothing; say what it would cost. Exit 3: it cannot fit.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: an object.")
 def sweep(
     files: tuple[Path, ...],
     *,
@@ -55,6 +65,10 @@ def sweep(
     require_gpu: bool,
     address: str | None,
     no_mlflow: bool,
+    conditions: Sequence[str],
+    until: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Run what is missing of sweep files; print their tables.
 
@@ -62,8 +76,13 @@ def sweep(
     share is trained once.
     """
     specs = [load_sweep(path, recipe=recipe, data=data, name=name, sets=sets) for path in files]
-    study = study_of([plan_sweep(spec, store_root=store, share=not no_share) for spec in specs])
-    options = RunOptions(workers=workers, address=address, require_gpu=require_gpu)
+    study = only(study_of([plan_sweep(spec, store_root=store, share=not no_share) for spec in specs]), conditions)
+    until_s = parse_until(until, now_s=time.time()) if until else None
+    options = RunOptions(workers=workers, address=address, require_gpu=require_gpu, until_s=until_s)
+    if as_json and not dry_run:
+        raise SpecError("--json goes with --dry-run")
+    if dry_run:
+        return say_cost(study, options, as_json=as_json)
     return _run(study, options, mirrored=not no_mlflow)
 
 
@@ -89,10 +108,11 @@ def _print_start(study: Study, missing: Collection[str], console: Console) -> No
         for twin in plan.duplicates:
             where = f"{plan.identity}: " if several else ""
             _say(console, f"{where}cell {twin.number} ({twin.label}) is the same as cell {twin.same_as}: runs once")
-        for note in unread_note(plan):
+        for note in (*unread_note(plan), *edition_notes(plan)):
             _say(console, f"{plan.identity}: {note}")
         if left:
-            counted = f"{len(cells)} cells, {len(cells) - left} finished, {left} to run"
+            chosen = f"{len(cells)} of " if len(cells) < len(plan.cells) else ""
+            counted = f"{chosen}{len(plan.cells)} cells, {len(cells) - left} finished, {left} to run"
             _say(console, f"{plan.identity}: {counted}; store {plan.store_root}")
     if several and missing:
         counted = f"{len(study.cells)} distinct cells, {len(missing)} to run"
@@ -139,10 +159,10 @@ def _report(plan: SweepPlan) -> Report:
 def _print_end(study: Study, outcome: StudyOutcome, console: Console, *, ran: bool) -> None:
     """The tables, what sharing saved, and what is left to do."""
     if len(study.plans) == 1:
-        _print_one(study.plans[0], outcome, console, ran=ran)
+        _print_one(study, outcome, console, ran=ran)
         return
     for plan, stands in zip(study.plans, outcome.sweeps, strict=True):
-        _say(console, f"{plan.identity}: {len(stands.finished)}/{len(plan.cells)} cells finished")
+        _say(console, f"{plan.identity}: {len(stands.finished)}/{_cells(study, plan)} finished")
         if stands.finished:
             _print_table(plan, console)
         _print_rest(plan, stands, console)
@@ -157,15 +177,21 @@ def _print_end(study: Study, outcome: StudyOutcome, console: Console, *, ran: bo
     _say(console, f"{len(study.plans)} sweeps: {counted}; {_trained(outcome)}")
 
 
-def _print_one(plan: SweepPlan, outcome: StudyOutcome, console: Console, *, ran: bool) -> None:
-    (stands,) = outcome.sweeps
+def _cells(study: Study, plan: SweepPlan) -> str:
+    """`12 cells`; `3 chosen cells` where `--only` has left some out."""
+    chosen = len(study.cells_of(plan))
+    return f"{chosen} cells" if chosen == len(plan.cells) else f"{chosen} chosen cells"
+
+
+def _print_one(study: Study, outcome: StudyOutcome, console: Console, *, ran: bool) -> None:
+    (plan,), (stands,) = study.plans, outcome.sweeps
     if stands.finished:
         _print_table(plan, console)
-    _print_saved(study_of([plan]), console)
+    _print_saved(study, console)
     if not ran:
-        _say(console, f"{plan.identity}: all {len(plan.cells)} cells are finished; nothing to do")
+        _say(console, f"{plan.identity}: all {_cells(study, plan)} are finished; nothing to do")
         return
-    _say(console, f"{plan.identity}: {len(stands.finished)}/{len(plan.cells)} cells finished; {_trained(outcome)}")
+    _say(console, f"{plan.identity}: {len(stands.finished)}/{_cells(study, plan)} finished; {_trained(outcome)}")
     _print_rest(plan, stands, console)
 
 

@@ -88,6 +88,10 @@ class StageStore:
         """The folder of the attempt that won. StoreError where the stage is not published."""
         return self._files.path(f"{_folder(ref)}/{self._published(ref)[0].attempt}")
 
+    def size(self, ref: StageRef) -> int:
+        """Bytes of the published files together. StoreError where the stage is not published."""
+        return self._files.size(f"{_folder(ref)}/{self._published(ref)[0].attempt}")
+
     def read(self, ref: StageRef, name: str) -> bytes:
         """A published file, checked against the sha256 of its manifest.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,27 @@ class SweepFolder:
             return tuple(CellPlan.from_json(document) for document in decode_json(content))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(f"{self.path}/cells.json is torn ({error}); run the sweep again to rewrite it") from error
+
+    def all_cells(self) -> tuple[CellPlan, ...]:
+        """Every cell that the sweep declares or has proposed; none where a first start ended before it wrote any.
+
+        StoreError where they cannot be read. A last line of proposals.jsonl that was cut while it was written is left
+        out: its cells were never handed out.
+        """
+        if not any(
+            self._files.exists(name) for name in ("sweep.yaml", "cells.json", "proposals.jsonl", "events.jsonl")
+        ):
+            return ()
+        return self.read_cells() + tuple(self._proposed())
+
+    def _proposed(self) -> Iterator[CellPlan]:
+        *lines, last = (self._files.read_if_there("proposals.jsonl") or b"").split(b"\n")
+        for number, line in enumerate(filter(None, [*lines, last if _record(last) else b""]), 1):
+            try:
+                yield from (CellPlan.from_json(cell) for cell in decode_json(line).get("cells", ()))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                where = f"{self.path}/proposals.jsonl: record {number}"
+                raise StoreError(f"{where} is torn ({error}); run the sweep again to rewrite it") from error
 
     def write_dataset(self, facts: DatasetFacts) -> None:
         """Keep what a report must know of the dataset, as dataset.json."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from uscl.errors import LeaseHeld, StoreError
+from uscl.stages.keys import STAGE_VERSION
 from uscl.store.roots import StoreRoot
 from uscl.store.strict_json import decode_json, encode_json
 from uscl.store.sweeps import SweepFolder
@@ -86,7 +87,8 @@ def write_plans(study: Study, say: Callable[[str], None]) -> None:
 
 def _document(plan: SweepPlan) -> dict[str, object]:
     data = plan.spec.data if plan.spec.data == "phantom" else str(plan.dataset_path)
-    return {**plan.spec.to_json(), "data": data, "dataset_fingerprint": plan.dataset_fingerprint}
+    known = {"dataset_fingerprint": plan.dataset_fingerprint, "stage_versions": dict(STAGE_VERSION)}
+    return {**plan.spec.to_json(), "data": data, **known}
 
 
 def _holds(plan: SweepPlan, folder: SweepFolder) -> bool:

@@ -7,21 +7,36 @@ or a GPU is asked for.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from uscl.data.dataset import open_dataset
 from uscl.data.facts import dataset_facts
 from uscl.data.schema import DatasetIndex
 from uscl.errors import DataError, SpecError
 from uscl.records import CellPlan, DatasetFacts
-from uscl.spec.sweep import Cell, SweepSpec
+from uscl.spec.proposals import refuse_hopeless
+from uscl.spec.sweep import Cell, CellMaker, SweepSpec, place_of
 from uscl.spec.trial import TrialSpec, flatten
 from uscl.stages.keys import Chain, chain
 from uscl.store.roots import StoreRoot
 from uscl.store.roots import store_root as find_root
 from uscl.sweep.asked import check_report_classes, unread_settings
 from uscl.sweep.data_checks import check_against_data, check_content, placed
+
+_NUM_TRIED = 50
+"""Points of a search that are tried on the data before all are called impossible."""
+LARGEST_PHANTOM: Mapping[str, int] = {
+    "patients": 100_000,
+    "clips_per_patient": 1_000,
+    "frames_per_clip": 100_000,
+    "labels_per_patient": 1_000,
+    "size": 8_192,
+}
+"""Far beyond what anybody renders; a slip of the keyboard is beyond that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +94,7 @@ def plan_sweep(spec: SweepSpec, *, store_root: str | StoreRoot, share: bool = Tr
     root = _absolute(store_root) if isinstance(store_root, Path) else find_root(store_root)
     dataset_path, index = _find_data(spec, root)
     check_report_classes(spec, index)
+    _refuse_hopeless(spec, index)
     cells: dict[str, PlannedCell] = {}
     duplicates, asked = [], []
     for cell in spec.cells():
@@ -110,6 +126,7 @@ def _find_data(spec: SweepSpec, store_root: StoreRoot) -> tuple[Path, DatasetInd
         from uscl.data.phantom import phantom_index
         from uscl.data.phantom_cache import phantom_folder
 
+        _refuse_huge(spec)
         index = phantom_index(spec.phantom)
         return phantom_folder(store_root, index.fingerprint), index
     if "://" in spec.data:
@@ -119,6 +136,28 @@ def _find_data(spec: SweepSpec, store_root: StoreRoot) -> tuple[Path, DatasetInd
         )
     path = _absolute(spec.data)
     return path, open_dataset(path).index
+
+
+def _refuse_hopeless(spec: SweepSpec, index: DatasetIndex) -> None:
+    """SpecError where this dataset refuses whatever a search may propose."""
+    search, maker = spec.search, spec.maker
+    if search is None or maker is None:
+        return
+    where = place_of("search.space", spec.places)
+    attempt = partial(_plan_proposal, spec, maker, index)
+    refuse_hopeless(search, attempt, where, tried_at_most=_NUM_TRIED)
+
+
+def _plan_proposal(spec: SweepSpec, maker: CellMaker, index: DatasetIndex, params: Mapping[str, Any]) -> PlannedCell:
+    return _plan_cell(maker.cell(1, params), spec, index, share=True)
+
+
+def _refuse_huge(spec: SweepSpec) -> None:
+    """SpecError for a phantom that nobody can mean: its index alone would not fit in memory."""
+    for name, largest in LARGEST_PHANTOM.items():
+        given = getattr(spec.phantom, name)
+        if given > largest:
+            raise spec.error(f"phantom.{name}", f"expected at most {largest}, got {given:.3g}")
 
 
 def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool) -> PlannedCell:

@@ -76,6 +76,8 @@ class RunOptions:
     """A running Ray cluster; None: a Ray of our own on this machine."""
     require_gpu: bool = False
     run_trial: str = RUN_TRIAL
+    until_s: float | None = None
+    """Unix time at which it drains, as if it were asked to; None: when all is done."""
 
 
 def run_study(
@@ -100,6 +102,7 @@ def run_study(
         )
     check_store(study.store_root)
     with leased(study), stop_requests() as requests, session(study, requests) as session_path:
+        requests.until_s = options.until_s
         write_plans(study, say)
         if site is None:  # a killed driver, or sweeps that share its stages, left nothing to train: only the sinks hear
             with _open(open_sinks, requests):
@@ -122,7 +125,7 @@ def run_study(
 
 
 def _nothing_done(study: Study) -> StudyOutcome:
-    finished = (tuple(planned.plan.cell for planned in plan.cells) for plan in study.plans)
+    finished = (tuple(c.declared[plan.identity].cell for c in study.cells_of(plan)) for plan in study.plans)
     return StudyOutcome(tuple(SweepOutcome(cells, {}, (), ()) for cells in finished))
 
 
@@ -244,7 +247,7 @@ def _tell_trials(session_path: StoreRoot) -> bool:
 
 def _why_stop(dispatch: Dispatch, requests: StopRequests) -> str:
     """Why the study is to drain now; empty where it is to go on."""
-    return "stopping" if requests.count or dispatch.stopping.is_set() else ""
+    return "stopping" if requests.count or dispatch.stopping.is_set() else requests.due(time.time())
 
 
 def _tuner(dispatch: Dispatch, placement: Placement, scratch: Path) -> Any:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from types import FrameType
 from typing import Any
 
@@ -26,6 +27,12 @@ class StopRequests:
         self.first: int | None = None
         self._before: dict[int, Any] = {}
         self._last_s = 0.0
+        self.until_s: float | None = None
+
+    def due(self, now_s: float) -> str:
+        """Why to drain by the clock, `it is 07:00`; empty before the time that `--until` gives, and without one."""
+        due = self.until_s is not None and now_s >= self.until_s
+        return f"it is {datetime.fromtimestamp(now_s):%H:%M}" if due else ""
 
     @property
     def exit_code(self) -> int:
