@@ -132,7 +132,7 @@ def test_one_that_slept_does_not_touch_its_successors_lease(tmp_path, without_fl
     slept = take(path)
     path.write_bytes(encode_json({"pid": 7, "host": "next", "since": "now", "token": "other", "counter": 0}))
     time.sleep(0.2)
-    assert "another driver has taken over" in caplog.text
+    assert "the lease was taken over" in caplog.text
     slept.release()
     assert b"next" in path.read_bytes()
 

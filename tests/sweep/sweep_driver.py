@@ -15,6 +15,7 @@ from pathlib import Path
 from sweep_fakes import NAME, fake_plan, grid_specs, journal
 
 from uscl.records import Progress
+from uscl.store.lease import acquire_lease
 from uscl.sweep import runner
 from uscl.sweep.study import OneSweep, study_of
 
@@ -81,7 +82,10 @@ def main():
     runner.have_data = lambda plan, say: None
     grids = options.get("grids") or {"fake": options.get("grid", {})}
     script = options.get("script", {})
-    study = study_of([fake_plan(root, grid_specs(**grid), name=name, **script) for name, grid in grids.items()])
+    if "stale_s" in options:
+        acquire_lease.__kwdefaults__ |= {"beat_s": options["stale_s"] / 6, "stale_s": options["stale_s"]}
+    more = {"store": options.get("store", "")} | script
+    study = study_of([fake_plan(root, grid_specs(**grid), name=name, **more) for name, grid in grids.items()])
     print("planned", flush=True)
     address = two_nodes(root, options["lose_after"]) if "lose_after" in options else options.get("address")
     outcome = runner.run_study(

@@ -32,6 +32,7 @@ from uscl.spec.sweep import ReportSpec, ResourcesSpec
 from uscl.spec.trial import TrialSpec, flatten
 from uscl.store.curves import encode_points
 from uscl.store.files import Files
+from uscl.store.roots import store_root
 from uscl.store.stages import PROGRESS_MANIFEST, StageStore
 from uscl.sweep.plan import PlannedCell, SweepPlan
 
@@ -79,8 +80,10 @@ def grid_specs(*, polarities=("none", "positive"), fractions=(0.1, 0.5, 1.0), se
     ]
 
 
-def fake_plan(root: Path, specs: list[TrialSpec], *, share: bool = True, name: str = "fake", **script) -> SweepPlan:
-    """A plan over `root/store`, with its fake dataset and script in `root/dataset`."""
+def fake_plan(
+    root: Path, specs: list[TrialSpec], *, share: bool = True, name: str = "fake", store: str = "", **script
+) -> SweepPlan:
+    """A plan over `root/store` (or the store at an address), with its fake dataset and script in `root/dataset`."""
     (root / "dataset").mkdir(parents=True, exist_ok=True)
     (root / "dataset" / "script.json").write_text(json.dumps(script))
     document = {"format": DATASET_FORMAT, "version": DATASET_VERSION, "fingerprint": "0" * 64}
@@ -100,7 +103,8 @@ def fake_plan(root: Path, specs: list[TrialSpec], *, share: bool = True, name: s
         report=ReportSpec(rows=("temporal.polarity",), columns="labels.fraction", values=("test/dsc",)),
         to_json=lambda: {"name": name, "recipe": "fake", "data": "fake"},
     )  # fmt: skip
-    return SweepPlan(spec, name, root / "store", root / "dataset", "0" * 64, tuple(cells), ())
+    at = store_root(store or root / "store")
+    return SweepPlan(spec, name, at, root / "dataset", "0" * 64, tuple(cells), ())
 
 
 def journal(root: Path) -> list[tuple[str, str, str]]:
@@ -172,8 +176,9 @@ def run_trial(spec, store, *, dataset, device, attempt, stop_requested, present,
     script = _Script(dataset, **json.loads((dataset / "script.json").read_text()))
     pausing = _PausingStore(store.root, namespace=store.namespace)
     pausing.script = script
-    pausing._files = _PausingFiles(pausing._files.root)
-    pausing._files.script = script
+    if isinstance(pausing._files, Files):
+        pausing._files = _PausingFiles(pausing._files.root)
+        pausing._files.script = script
     stages, parent = fake_stages(spec), None
     stages = {name: ref for name, ref in stages.items() if "/" not in name or name.split("/")[1] in parts}
     fault = (script.faults or {}).get(f"{spec.temporal.polarity} {spec.labels.fraction}", "")

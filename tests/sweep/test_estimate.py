@@ -5,6 +5,7 @@ import pytest
 from uscl.records import Outcome
 from uscl.spec.reader import load_sweep
 from uscl.stages.canonical import canonical
+from uscl.store.files import Files
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep import rehearsal
@@ -171,7 +172,7 @@ def test_a_disk_that_is_too_small_is_refused(tmp_path, monkeypatch, untimed):
     publish(plan_of(tmp_path))
     longer = study_of([plan_of(tmp_path, "{labels.fraction: [0.25]}")])
     assert rehearse(longer, RunOptions(), gpus=lambda: 0).refusals == ()
-    monkeypatch.setattr(rehearsal.Files, "free_bytes", lambda self: 1000)
+    monkeypatch.setattr(Files, "free_bytes", lambda self: 1000)
     tight = rehearse(longer, RunOptions(), gpus=lambda: 0)
     assert tight.refusals == ("the disk is too small",)
     frames = 20 * (3 * 32 + 8)

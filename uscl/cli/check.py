@@ -18,6 +18,7 @@ from uscl.report.footnotes import spans
 from uscl.spec.positions import one_line
 from uscl.spec.reader import load_sweep
 from uscl.spec.reference import settings_page, sweep_schema
+from uscl.store.roots import StoreRoot
 from uscl.sweep.editions import edition_notes
 from uscl.sweep.outlook import link, survey
 from uscl.sweep.plan import SweepPlan, plan_sweep
@@ -44,7 +45,7 @@ def check(
     data: str | None,
     name: str | None,
     sets: Sequence[str],
-    store: Path,
+    store: StoreRoot,
 ) -> None:
     """Check sweep files; print their cells, and what each would reuse.
 

@@ -13,7 +13,7 @@ import click
 
 from uscl.cli.options import store_option
 from uscl.errors import StoreError
-from uscl.store.stages import StageStore
+from uscl.store.roots import StoreRoot
 from uscl.sweep import doctor as examine
 from uscl.sweep.findings import Finding, Level
 from uscl.sweep.nodes import NodeFacts
@@ -29,7 +29,7 @@ ANSWER_S = 5.0
 @click.option("--data", type=click.Path(path_type=Path), metavar="DATASET", help="A dataset's folder to look for.")
 @click.option("--ray", "start_ray", is_flag=True, help="Start a Ray on this machine too; takes some seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(address: str | None, store: Path, data: Path | None, *, start_ray: bool, as_json: bool) -> int:
+def doctor(address: str | None, store: StoreRoot, data: Path | None, *, start_ray: bool, as_json: bool) -> int:
     """Say what would stop a sweep here or on a cluster, and what to do.
 
     Exit code 0 where nothing would, 2 where something would; warnings do not count. Nothing is left in the store.
@@ -47,7 +47,7 @@ def doctor(address: str | None, store: Path, data: Path | None, *, start_ray: bo
         findings += examine.examine_local_ray()
     nodes: Sequence[NodeFacts] = ()
     if address is not None:
-        found, nodes = examine.examine_cluster(address, store_root=StageStore(store).root, datasets=datasets)
+        found, nodes = examine.examine_cluster(address, store_root=store, datasets=datasets)
         findings += found
     stops = sum(finding.level is Level.STOP for finding in findings)
     if as_json:
@@ -58,16 +58,13 @@ def doctor(address: str | None, store: Path, data: Path | None, *, start_ray: bo
     return 2 if stops else 0
 
 
-def _file_system(store: Path) -> str:
-    try:
-        return file_system(StageStore(store).root)
-    except StoreError:
-        return ""
+def _file_system(store: StoreRoot) -> str:
+    return file_system(store) if isinstance(store, Path) else ""
 
 
-def _mlflow(store: Path) -> list[Finding]:
+def _mlflow(store: StoreRoot) -> list[Finding]:
     try:
-        location = find_location(StageStore(store).root)
+        location = find_location(store)
     except StoreError as error:
         return [Finding(Level.STOP, "mlflow", str(error), "or unset it: the store then has a database of its own")]
     if location.database is not None:

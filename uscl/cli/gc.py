@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +13,6 @@ from uscl.cli.options import store_option
 from uscl.errors import SpecError, StoreError
 from uscl.records import STAGE_KINDS
 from uscl.spec.moments import parse_span
-from uscl.store.files import Files
 from uscl.store.garbage import (
     OLDER_THAN_S,
     Garbage,
@@ -25,6 +23,7 @@ from uscl.store.garbage import (
     find_garbage,
     sweep_folders,
 )
+from uscl.store.roots import StoreRoot, open_files, store_root
 
 
 @click.command("gc")
@@ -33,7 +32,7 @@ from uscl.store.garbage import (
 @click.option("--json", "as_json", is_flag=True, help="An object: categories with names and bytes, freed_bytes, ...")
 @click.option("--unreferenced", is_flag=True, help="Also trained stages that no sweep declares, as `uscl trial` makes.")
 @click.option("--older-than", metavar="SPAN", default="24h", show_default=True, help="Untouched for so long; at least.")
-def gc(store: Path, *, dry_run: bool, as_json: bool, unreferenced: bool, older_than: str) -> None:
+def gc(store: StoreRoot, *, dry_run: bool, as_json: bool, unreferenced: bool, older_than: str) -> None:
     """Delete what nothing needs: dead attempts, spent resume points.
 
     Never touches datasets, MLflow, a stage that a sweep declares or proposes, or anything younger than 24 hours.
@@ -42,9 +41,9 @@ def gc(store: Path, *, dry_run: bool, as_json: bool, unreferenced: bool, older_t
     older_than_s = parse_span(older_than, where="--older-than")
     if older_than_s < OLDER_THAN_S:
         raise SpecError(f"--older-than {older_than}: at least 24h, so that no trial under way is hurt")
-    files = Files(store)
+    files = open_files(store)
     if not files.list("stages") and not files.list("sweeps"):
-        raise StoreError(f"{store.absolute()}: no store there; give another --store")
+        raise StoreError(f"{store_root(store)}: no store there; give another --store")
     notes: list[str] = []
     with all_leases(folders := sweep_folders(store)):
         declared = declared_stages(folders)
@@ -80,7 +79,7 @@ def _counted(garbage: Sequence[Garbage]) -> str:
 
 
 def _document(
-    chosen: Sequence[Garbage], left: Sequence[Garbage], notes: Sequence[str], *, store: Path, deleted: bool
+    chosen: Sequence[Garbage], left: Sequence[Garbage], notes: Sequence[str], *, store: StoreRoot, deleted: bool
 ) -> dict[str, Any]:
     return {
         "store": str(store),

@@ -10,7 +10,7 @@ import click
 
 from uscl.errors import StoreError
 from uscl.spec.reader import load_sweep
-from uscl.store.files import local_root
+from uscl.store.roots import StoreRoot, store_root
 from uscl.store.sweeps import SweepFolder, list_sweeps
 
 _OPTIONS = (
@@ -23,20 +23,20 @@ _OPTIONS = (
 )
 
 
-def _local_store(ctx: click.Context, option: click.Parameter, value: str) -> Path:
-    """The store's folder as given; refused in words where it is an address such as `s3://bucket/store`."""
-    local_root(value)
-    return Path(value)
+def _store(ctx: click.Context, option: click.Parameter, value: str) -> StoreRoot:
+    """The store's folder as given, or its address in a bucket; refused in words where it is something else."""
+    root = store_root(value)
+    return Path(value) if isinstance(root, Path) else root
 
 
 store_option = click.option(
     "--store",
-    type=click.Path(file_okay=False),
-    callback=_local_store,
+    metavar="STORE",
+    callback=_store,
     default="runs",
     envvar="USCL_STORE",
     show_default=True,
-    help="Where stage outputs live; also USCL_STORE.",
+    help="Where stage outputs live: a folder or s3://bucket/prefix; also USCL_STORE.",
 )
 
 
@@ -48,7 +48,7 @@ def sweep_identity(text: str) -> str:
     return load_sweep(Path(text)).identity if Path(text).suffix in (".yaml", ".yml") else text
 
 
-def stored_sweep(store: Path, text: str) -> SweepFolder:
+def stored_sweep(store: StoreRoot, text: str) -> SweepFolder:
     """The folder of a sweep that has been started, by name or file. StoreError, with those there are, if it has not."""
     folder = SweepFolder(store, sweep_identity(text))
     known = {other.identity for other in list_sweeps(store)}

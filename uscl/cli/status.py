@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 
 import click
 
@@ -15,6 +14,7 @@ from uscl.cli.options import json_option, store_option, stored_sweep
 from uscl.errors import StoreError
 from uscl.report.footnotes import spans
 from uscl.spec.positions import one_line
+from uscl.store.roots import StoreRoot
 from uscl.store.sweeps import find_cell, list_sweeps
 from uscl.sweep.attempts import first_line
 from uscl.sweep.board import duration
@@ -31,7 +31,7 @@ from uscl.sweep.why import why as why_of
 @click.argument("sweep", metavar="[SWEEP]", required=False)
 @store_option
 @json_option
-def status(sweep: str | None, *, store: Path, as_json: bool) -> None:
+def status(sweep: str | None, *, store: StoreRoot, as_json: bool) -> None:
     """Say how sweeps stand: cells, what runs where, hours, time left.
 
     SWEEP is a sweep's name, or its file; without it, a line for each sweep of the store. Nothing but the store is
@@ -61,7 +61,7 @@ def status(sweep: str | None, *, store: Path, as_json: bool) -> None:
 @store_option
 @click.option("--traceback", is_flag=True, help="Also each failure's traceback, and the end of its log.")
 @json_option
-def why(sweep: str, cell: str, *, store: Path, traceback: bool, as_json: bool) -> None:
+def why(sweep: str, cell: str, *, store: StoreRoot, traceback: bool, as_json: bool) -> None:
     """Say what happened to a cell, attempt by attempt.
 
     SWEEP is a sweep's name, or its file; CELL a number that `uscl check` prints, or the start of a cell's id.

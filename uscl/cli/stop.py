@@ -6,12 +6,12 @@ import getpass
 import json
 import socket
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
 from uscl.cli.options import json_option, store_option, stored_sweep
 from uscl.store.lease import Holder
+from uscl.store.roots import StoreRoot
 from uscl.sweep.board import duration
 from uscl.sweep.snapshot import look
 from uscl.sweep.status import summary
@@ -26,7 +26,7 @@ TELL_EVERY_S = 10.0
 @click.option("--hard", is_flag=True, help="End it at once, as a second signal does: live trials save nothing more.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer.")
 @json_option
-def stop(sweep: str, *, store: Path, hard: bool, timeout_s: float | None, as_json: bool) -> int:
+def stop(sweep: str, *, store: StoreRoot, hard: bool, timeout_s: float | None, as_json: bool) -> int:
     """Drain a running sweep, from any machine that sees its store.
 
     Trials save their progress, the driver ends as after a signal (its exit code is 143), and `uscl sweep` goes on from

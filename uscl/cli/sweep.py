@@ -24,7 +24,7 @@ from uscl.report.page import Report, build_report, table_files
 from uscl.report.render import to_text
 from uscl.spec.moments import parse_until
 from uscl.spec.reader import load_sweep
-from uscl.store.files import Files
+from uscl.store.roots import StoreRoot, read_file
 from uscl.store.stages import StageStore, new_attempt
 from uscl.store.sweeps import SweepFolder, find_cell
 from uscl.sweep.board import duration
@@ -59,7 +59,7 @@ def sweep(
     data: str | None,
     name: str | None,
     sets: Sequence[str],
-    store: Path,
+    store: StoreRoot,
     workers: int | None,
     no_share: bool,
     require_gpu: bool,
@@ -234,19 +234,15 @@ def _print_table(plan: SweepPlan, console: Console) -> None:
     if folder.read_dataset() != plan.facts:
         folder.write_dataset(plan.facts)
     files = {name: text.encode() for name, text in table_files(report).items()}
-    changed = {name: content for name, content in files.items() if _is_news(folder.report_path(name), content)}
-    if changed or not all(folder.report_path(name).exists() for name in figure_names(report)):
+    changed = {name: content for name, content in files.items() if folder.read_report(name) != content}
+    if changed or not all(folder.has_report(name) for name in figure_names(report)):
         changed |= draw_figures(report)
     for name, content in changed.items():
-        Files(folder.report_path(name).parent).write(name, content)
+        folder.write_report(name, content)
     brief, full = report.brief_sheets(), report.sheets()
     console.print(to_text(brief), markup=False, soft_wrap=True)
     if len(full) > len(brief):
         console.print(f"all differences and published numbers: uscl report {plan.identity}\n", markup=False)
-
-
-def _is_news(path: Path, content: bytes) -> bool:
-    return not path.exists() or path.read_bytes() != content
 
 
 @click.command()
@@ -263,7 +259,7 @@ def trial(
     data: str | None,
     name: str | None,
     sets: Sequence[str],
-    store: Path,
+    store: StoreRoot,
     no_share: bool,
     require_gpu: bool,
 ) -> int:
@@ -316,7 +312,7 @@ def _trial_code(event: TrialEvent | None, signal_code: int) -> int:
 @click.argument("cell")
 @store_option
 @click.option("--all", "every", is_flag=True, help="Every attempt, oldest first.")
-def logs(sweep_name: str, cell: str, *, store: Path, every: bool) -> None:
+def logs(sweep_name: str, cell: str, *, store: StoreRoot, every: bool) -> None:
     """Print the log of a cell's last attempt.
 
     SWEEP is a sweep's name, or its file.
@@ -328,4 +324,4 @@ def logs(sweep_name: str, cell: str, *, store: Path, every: bool) -> None:
         click.echo(f"cell {chosen.number} ({chosen.label}) has not been tried; its stages may come from other sweeps")
         return
     for path in paths if every else paths[-1:]:
-        click.echo(path.read_text(encoding="utf-8", errors="replace"), nl=False)
+        click.echo((read_file(path) or b"").decode(errors="replace"), nl=False)

@@ -34,7 +34,7 @@ class Files:
     """Bytes by name below `root`; a name may hold slashes. Every failure of the file system is a StoreError."""
 
     def __init__(self, root: str | Path) -> None:
-        """`root` need not exist: the first write makes it. StoreError for `s3://` and its like."""
+        """`root` need not exist: the first write makes it. StoreError where it is no folder (see roots.py)."""
         # Absolute at once: Ray changes the working directory of a trial.
         self.root = local_root(root)
 
@@ -56,6 +56,23 @@ class Files:
             won = _link(aside, target)
             sync_folder(target.parent)
         return won
+
+    def append(self, name: str, line: bytes, *, soon: bool = False) -> None:
+        """Add a line to a file; one writer at a time. A torn last line is ended first.
+
+        Not fsynced: it survives kill -9, and a power cut may cost the last lines. `soon` tells a store that cannot
+        append that the line may wait for a moment, or for `flush`; here it is written at once.
+        """
+        path = self.path(name)
+        with explained(path, "append to"):
+            make_folder(path.parent)
+            with path.open("ab+", buffering=0) as stream:
+                # A torn last line must not swallow this record.
+                start = b"" if _ends_a_line(stream.fileno()) else b"\n"
+                _write_all(stream.fileno(), start + line + b"\n")
+
+    def flush(self, name: str) -> None:
+        """Nothing: what was appended is there."""
 
     def read(self, name: str) -> bytes:
         """The bytes of a file. StoreError where there is none."""
@@ -125,12 +142,12 @@ class Files:
 
 
 def local_root(root: str | Path) -> Path:
-    """The absolute path of a store's root. StoreError where it is an address such as `s3://bucket/store`."""
+    """The absolute path of a folder. StoreError where it is an address such as `s3://bucket/store` (see roots.py)."""
     scheme = re.match(r"([a-z][a-z0-9+.-]+)://?", str(root))
     if scheme and scheme[1] == "file":
         raise StoreError(f"{root}: give the store as a plain path, without 'file:'")
     if scheme:
-        raise StoreError(f"{root}: a store at '{scheme[1]}:' is not supported yet; give a local or shared folder")
+        raise StoreError(f"{root}: no folder; a store is a local or shared folder, or s3://bucket/prefix")
     return Path(root).expanduser().absolute()
 
 
@@ -200,6 +217,16 @@ def _remove_tree(path: Path) -> None:
         with suppress(FileNotFoundError):
             shutil.rmtree(path)
             return
+
+
+def _ends_a_line(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
 
 
 @contextmanager

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from uscl.errors import StoreError
 from uscl.records import STAGE_KINDS, StageRef
-from uscl.store.files import Files
+from uscl.store.roots import StoreFiles, StoreRoot, open_files
 from uscl.store.stages import MANIFEST
 from uscl.store.strict_json import decode_json
 from uscl.store.sweeps import SweepFolder
@@ -61,9 +60,9 @@ class StageLink:
         return f"{corner}stages/{self.ref.kind}/{self.ref.key}"
 
 
-def sweep_folders(root: str | Path) -> tuple[SweepFolder, ...]:
+def sweep_folders(root: str | StoreRoot) -> tuple[SweepFolder, ...]:
     """Every sweep's folder in the store, those that a first start left half made included."""
-    files = Files(root)
+    files = open_files(root)
     return tuple(SweepFolder(root, name) for name in files.list("sweeps") if files.list(f"sweeps/{name}"))
 
 
@@ -86,7 +85,7 @@ def declared_stages(folders: Iterable[SweepFolder]) -> frozenset[StageLink]:
 
 
 def find_garbage(
-    files: Files,
+    files: StoreFiles,
     declared: frozenset[StageLink],
     *,
     now_s: float,
@@ -111,7 +110,7 @@ def find_garbage(
     return found + _old(files, Waste.ASIDE, [name for name in asides if not name.startswith(inside)], limit_s)
 
 
-def delete(files: Files, garbage: Iterable[Garbage]) -> None:
+def delete(files: StoreFiles, garbage: Iterable[Garbage]) -> None:
     """Delete it. Of a published stage the manifest goes first: without it the stage counts as absent."""
     for each in garbage:
         if each.waste is Waste.UNREFERENCED:
@@ -134,7 +133,7 @@ class _Unjudged(StoreError):
     """A stage whose manifest cannot be read."""
 
 
-def _of_stage(files: Files, stage: StageLink, *, declared: bool, limit_s: float) -> list[Garbage]:
+def _of_stage(files: StoreFiles, stage: StageLink, *, declared: bool, limit_s: float) -> list[Garbage]:
     """What of one stage's folder may go."""
     folder, kind = stage.folder, stage.ref.kind
     winner = _winner(files, stage)
@@ -149,7 +148,7 @@ def _of_stage(files: Files, stage: StageLink, *, declared: bool, limit_s: float)
     return found
 
 
-def _winner(files: Files, stage: StageLink) -> str:
+def _winner(files: StoreFiles, stage: StageLink) -> str:
     """The attempt that published the stage; empty where none has."""
     content = files.read_if_there(f"{stage.folder}/{MANIFEST}")
     if content is None:
@@ -160,12 +159,12 @@ def _winner(files: Files, stage: StageLink) -> str:
         raise _Unjudged(f"stage {stage.ref}: its manifest is torn; kept, the next start rebuilds it") from None
 
 
-def _old(files: Files, waste: Waste, names: Iterable[str], limit_s: float, *, kind: str = "") -> list[Garbage]:
+def _old(files: StoreFiles, waste: Waste, names: Iterable[str], limit_s: float, *, kind: str = "") -> list[Garbage]:
     old = (name for name in names if files.modified_s(name) < limit_s)
     return [Garbage(waste, name, files.size(name), kind) for name in old]
 
 
-def _stages(files: Files, namespace: str) -> Iterator[StageLink]:
+def _stages(files: StoreFiles, namespace: str) -> Iterator[StageLink]:
     base = f"unshared/{namespace}/stages" if namespace else "stages"
     for kind in STAGE_KINDS:
         for key in files.list(f"{base}/{kind}"):

@@ -24,8 +24,12 @@ from types import TracebackType
 from typing import Any
 
 from uscl.errors import LeaseHeld, StoreError
-from uscl.store.files import Files, explained, make_folder
+from uscl.store.files import explained, make_folder
+from uscl.store.roots import StoreFiles, StoreRoot, open_files, read_file
 from uscl.store.strict_json import decode_json, encode_json
+
+BEAT_S, STALE_S = 5.0, 30.0
+"""How often a counter moves, and how long it must have stood still on the observer's clock to be anybody's."""
 
 _NO_FLOCK = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _LOOKS = 5
@@ -46,18 +50,38 @@ class Holder:
         return f"process {self.pid} on {self.host} since {self.since} ({self.command})"
 
 
+log = logging.getLogger(__name__)
+
+
 class Lease:
     """The right to drive one sweep, held until `release()` or the end of the process. A context manager."""
 
     def __init__(self, give_back: Callable[[], None]) -> None:
         """`give_back` is called once; `acquire_lease` makes leases."""
         self._give_back = give_back
+        self._first: Callable[[], None] = lambda: None
+        self._when_taken: Callable[[], None] = lambda: None
         self._held = True
+
+    def before_release(self, act: Callable[[], None]) -> Lease:
+        """This lease, which calls `act` once before it is given back."""
+        self._first = act
+        return self
+
+    def when_taken(self, act: Callable[[], None]) -> Lease:
+        """This lease, which calls `act` from another thread where somebody takes it for dead and takes over."""
+        self._when_taken = act
+        return self
+
+    def was_taken(self) -> None:
+        """Somebody has taken over."""
+        self._when_taken()
 
     def release(self) -> None:
         """Give the lease back; a second call does nothing."""
         if self._held:
             self._held = False
+            self._first()
             self._give_back()
 
     def __enter__(self) -> Lease:
@@ -69,12 +93,14 @@ class Lease:
         self.release()
 
 
-def acquire_lease(path: Path, *, sweep: str, beat_s: float = 5.0, stale_s: float = 30.0) -> Lease:
+def acquire_lease(path: StoreRoot, *, sweep: str, beat_s: float = BEAT_S, stale_s: float = STALE_S) -> Lease:
     """Take the lease that lies at `path`, at once or never.
 
-    LeaseHeld names the process and host that holds it. Without flock, `beat_s` is how often the holder moves its
-    counter and `stale_s` how long a counter left by a dead holder is watched before it is taken.
+    LeaseHeld names the process and host that holds it. Without flock, and in a bucket, `beat_s` is how often the
+    holder moves its counter and `stale_s` how long a counter left by a dead holder is watched before it is taken.
     """
+    if not isinstance(path, Path):
+        return _acquire_counter(path, sweep=sweep, beat_s=beat_s, stale_s=stale_s)
     with explained(path, "take the lease at"):
         make_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -94,12 +120,15 @@ def acquire_lease(path: Path, *, sweep: str, beat_s: float = 5.0, stale_s: float
     return Lease(lambda: _unlock(descriptor))
 
 
-def find_holder(path: Path, *, beat_s: float = 5.0) -> Holder | None:
+def find_holder(path: StoreRoot, *, beat_s: float = BEAT_S) -> Holder | None:
     """Who holds the lease that lies at `path` right now, or None; takes nothing.
 
-    Where there is no flock, a counter left behind is watched for two beats before it counts as nobody's.
+    Where there is no flock, and in a bucket, a counter left behind is watched for two beats before it counts as
+    nobody's.
     """
     document = _holder(path)
+    if not isinstance(path, Path):
+        return holder_of(document) if document and _moves(path, document, within_s=2.2 * beat_s) else None
     try:
         with path.open("rb") as stream:  # closing gives back what was locked
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -120,7 +149,7 @@ def holder_of(document: Mapping[str, Any]) -> Holder | None:
     return Holder(**named)
 
 
-def _moves(path: Path, before: Mapping[str, Any], *, within_s: float) -> bool:
+def _moves(path: StoreRoot, before: Mapping[str, Any], *, within_s: float) -> bool:
     until = time.monotonic() + within_s
     while time.monotonic() < until:
         time.sleep(within_s / 50)
@@ -151,11 +180,15 @@ def _myself() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": " ".join(sys.argv)[:500]}
 
 
-def _holder(path: Path) -> Mapping[str, Any]:
+def _holder(path: StoreRoot) -> Mapping[str, Any]:
     """Who wrote the lease; empty where nobody holds it or its holder has not written it yet."""
     try:
-        document = decode_json(path.read_bytes())
-    except (OSError, ValueError):
+        document = decode_json(read_file(path) or b"")
+    except ValueError:
+        return {}
+    except StoreError:
+        if not isinstance(path, Path):
+            raise  # there the file is all there is: who cannot read it cannot say that nobody holds it
         return {}
     return document if isinstance(document, dict) else {}
 
@@ -172,7 +205,7 @@ def _held(sweep: str, holder: Mapping[str, Any]) -> LeaseHeld:
 # ---- where there is no flock
 
 
-def _acquire_counter(path: Path, *, sweep: str, beat_s: float, stale_s: float) -> Lease:
+def _acquire_counter(path: StoreRoot, *, sweep: str, beat_s: float, stale_s: float) -> Lease:
     last = _holder(path)
     until = time.monotonic() + stale_s
     while last and time.monotonic() < until:
@@ -181,43 +214,53 @@ def _acquire_counter(path: Path, *, sweep: str, beat_s: float, stale_s: float) -
         if now and now != last:
             raise _held(sweep, now)
         last = now
-    mine = _myself() | {"token": secrets.token_hex(8), "counter": 0}
-    files = Files(path.parent)
+    mine = _myself() | {"token": secrets.token_hex(8), "counter": _counted(0)}
+    files = open_files(path.parent, patience_s=0.0)
     files.write(path.name, encode_json(mine))
     # Two may find it free in one moment: the one whose token stays has it.
     time.sleep(beat_s / 2)
     if _holder(path).get("token") != mine["token"]:
         raise _held(sweep, _holder(path))
     stop = threading.Event()
-    thread = threading.Thread(target=_beat, args=(files, path.name, mine, stop, beat_s), daemon=True)
+    lease = Lease(lambda: _stop_beating(files, path.name, mine, stop, thread))
+    thread = threading.Thread(target=_beat, args=(lease, files, path.name, mine, stop, beat_s), daemon=True)
     thread.start()
-    return Lease(lambda: _stop_beating(files, path.name, mine, stop, thread))
+    return lease
 
 
-def _beat(files: Files, name: str, mine: dict[str, Any], stop: threading.Event, beat_s: float) -> None:
+def _beat(
+    lease: Lease, files: StoreFiles, name: str, mine: dict[str, Any], stop: threading.Event, beat_s: float
+) -> None:
     counter = 0
     while not stop.wait(beat_s):
         counter += 1
-        if not _is_ours(files.path(name), mine):
-            log.warning(
-                "%s: another driver has taken over; this one was thought dead, and both go on", files.path(name)
-            )
-            return
         try:
-            files.write(name, encode_json(mine | {"counter": counter}))
+            if not _is_mine(files, name, mine):
+                log.warning("the lease was taken over: this driver was cut off from the store for too long")
+                lease.was_taken()
+                return
+            files.write(name, encode_json(mine | {"counter": _counted(counter)}))
         except StoreError:  # a full disk or a lost mount: the next beat may succeed
             continue
 
 
-def _is_ours(path: Path, mine: Mapping[str, Any]) -> bool:
-    """Whether nobody took over: a machine that slept for a minute may find a successor."""
-    return bool(_holder(path).get("token", mine["token"]) == mine["token"])
+def _counted(beats: int) -> str:
+    # of one width: a file that grows between the question for its size and its bytes would be read cut short
+    return f"{beats:012d}"
+
+
+def _is_mine(files: StoreFiles, name: str, mine: Mapping[str, Any]) -> bool:
+    try:
+        return bool(decode_json(files.read_if_there(name) or b"")["token"] == mine["token"])
+    except (ValueError, TypeError, KeyError):  # cut short, or by an older release: no other driver's
+        return True
 
 
 def _stop_beating(
-    files: Files, name: str, mine: Mapping[str, Any], stop: threading.Event, thread: threading.Thread
+    files: StoreFiles, name: str, mine: Mapping[str, Any], stop: threading.Event, thread: threading.Thread
 ) -> None:
     stop.set()
     thread.join()
-    if _is_ours(files.path(name), mine):
-        files.write(name, b"")
+    with suppress(StoreError):  # it counts as stale soon
+        if _is_mine(files, name, mine):
+            files.write(name, b"")

@@ -24,8 +24,9 @@ import yaml
 
 from uscl.errors import SpecError, StoreError
 from uscl.records import NO_FACTS, CellPlan, DatasetFacts
-from uscl.store.files import Files, explained, make_folder
+from uscl.store.files import explained, make_folder
 from uscl.store.lease import Holder, Lease, acquire_lease, find_holder, holder_of
+from uscl.store.roots import StoreRoot, open_files, store_root
 from uscl.store.strict_json import decode_json, encode_json
 
 # What a sweep's results are about; with another of these they do not belong in one folder.
@@ -55,16 +56,18 @@ class StopRequest:
 class SweepFolder:
     """What one sweep keeps outside the stages, under `<root>/sweeps/<identity>/`."""
 
-    def __init__(self, root: str | Path, identity: str) -> None:
+    def __init__(self, root: str | StoreRoot, identity: str) -> None:
         """Makes nothing yet. SpecError where the identity cannot name a folder."""
         if not re.fullmatch(r"[A-Za-z0-9_][\w.=+-]*", identity, flags=re.ASCII):
             raise SpecError(f"sweep name {identity!r}: use letters, digits and _.=+- and start with no dot")
         self.identity = identity
-        self._files = Files(Files(root).root / "sweeps" / identity)
+        self.store_root = store_root(root)
+        """The store that the sweep is in."""
+        self._files = open_files(self.store_root / f"sweeps/{identity}")
 
     @property
-    def path(self) -> Path:
-        """The folder; it need not be there yet."""
+    def path(self) -> StoreRoot:
+        """The folder's address; it need not be there yet."""
         return self._files.root
 
     def require_same(self, document: Mapping[str, Any]) -> None:
@@ -150,15 +153,9 @@ class SweepFolder:
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Add one record to events.jsonl. One writer at a time: the holder of the lease.
 
-        Not fsynced: it survives kill -9, and a power cut may only cost the history, never a result.
+        It survives kill -9 (in a bucket: but for the last seconds), and what is lost is history, never a result.
         """
-        path = self._files.path("events.jsonl")
-        with explained(path, "append to"):
-            make_folder(path.parent)
-            with path.open("ab+", buffering=0) as stream:
-                # A torn last line must not swallow this record.
-                start = b"" if _ends_a_line(stream.fileno()) else b"\n"
-                _write_all(stream.fileno(), start + encode_json(event) + b"\n")
+        self._files.append("events.jsonl", encode_json(event), soon=True)
 
     def read_events(self) -> list[dict[str, Any]]:
         """The records of events.jsonl in order. Torn lines are left out; how many is logged."""
@@ -169,27 +166,66 @@ class SweepFolder:
             log.warning("%s/events.jsonl: %d torn lines left out", self.path, len(records) - len(whole))
         return whole
 
-    def log_path(self, cell: str, attempt: str) -> Path:
-        """Where an attempt at a cell logs; its folder is made."""
-        folder = self._files.path("logs")
-        with explained(folder, "make"):
-            make_folder(folder)
-        return folder / f"{cell}-{attempt}.log"
+    # ---- logs and report
 
-    def logs(self, cell: str) -> list[Path]:
+    def log_path(self, cell: str, attempt: str) -> StoreRoot:
+        """Where an attempt at a cell logs; its folder is made."""
+        return self._made("logs") / f"{cell}-{attempt}.log"
+
+    def logs(self, cell: str) -> list[StoreRoot]:
         """Log files of a cell, oldest attempt first."""
         return [self._files.path(f"logs/{name}") for name in self._files.list("logs") if name.startswith(f"{cell}-")]
 
-    def report_path(self, name: str) -> Path:
-        """Where a file of the report lies; its folder is made."""
-        folder = self._files.path("report")
-        with explained(folder, "make"):
-            make_folder(folder)
-        return folder / name
+    def refer_to_log(self, cell: str, attempt: str, log_path: StoreRoot) -> None:
+        """Keep, as the log of an attempt, where the sweep that shares it has the log."""
+        self._files.write(f"logs/{cell}-{attempt}.log", f"this attempt's log is {log_path}\n".encode())
+
+    def read_report(self, name: str) -> bytes | None:
+        """A file of the report, or None where there is none."""
+        return self._files.read_if_there(f"report/{name}")
+
+    def has_report(self, name: str) -> bool:
+        """Whether the report has this file."""
+        return self._files.exists(f"report/{name}")
+
+    def write_report(self, name: str, content: bytes) -> None:
+        """Keep a file of the report."""
+        self._files.write(f"report/{name}", content)
+
+    def _made(self, name: str) -> StoreRoot:
+        folder = self._files.path(name)
+        if isinstance(folder, Path):
+            with explained(folder, "make"):
+                make_folder(folder)
+        return folder
+
+    # ---- who drives, and how trials hear that it stops
 
     def acquire_lease(self) -> Lease:
-        """The right to drive this sweep. LeaseHeld where another driver has it; free again after kill -9."""
-        return acquire_lease(self._files.path("lease.json"), sweep=self.identity)
+        """The right to drive this sweep. LeaseHeld where another driver has it; free again after kill -9.
+
+        Giving it back writes what `append_event` may have kept for later.
+        """
+        lease = acquire_lease(self._files.path("lease.json"), sweep=self.identity)
+        return lease.before_release(lambda: self._files.flush("events.jsonl"))
+
+    def sessions(self) -> list[str]:
+        """Names of session files: that of a driver under way, or of one that was killed."""
+        return [name for name in self._files.list("") if name.startswith("session-")]
+
+    def write_session(self, name: str, content: bytes) -> StoreRoot:
+        """Write a session file; its address."""
+        self._files.write(name, content)
+        return self._files.path(name)
+
+    def remove_session(self, name: str) -> None:
+        """Remove a session file; nothing happens where it is not there."""
+        self._files.delete(name)
+
+    @property
+    def scratch(self) -> Path | None:
+        """A folder for files that only the driver needs while it runs; None where there is none in the store."""
+        return self.path if isinstance(self.path, Path) else None
 
     def driver(self) -> Holder | None:
         """The process that drives this sweep right now, or None."""
@@ -231,24 +267,28 @@ class SweepFolder:
         self._files.delete("live.json")
 
 
-def shared_log(folders: Sequence[SweepFolder], cell: str, attempt: str) -> Path:
+def shared_log(folders: Sequence[SweepFolder], cell: str, attempt: str) -> StoreRoot:
     """Where an attempt at a cell of one or more sweeps logs: the first one's `log_path`.
 
-    The others get the same file under a second name (a hard link); where that cannot be, it is logged.
+    The others get the same file under a second name (a hard link); in a bucket, a line that says where it is. Where
+    that cannot be, it is logged.
     """
-    first, *others = (folder.log_path(cell, attempt) for folder in folders)
+    first = folders[0].log_path(cell, attempt)
     try:
-        for other in others:
-            first.touch()
-            os.link(first, other)
-    except OSError as error:
-        log.warning("%s: cannot be linked (%s); the log is there only", first, error.strerror)
+        for folder in folders[1:]:
+            if isinstance(first, Path):
+                first.touch()
+                os.link(first, str(folder.log_path(cell, attempt)))
+            else:
+                folder.refer_to_log(cell, attempt, first)
+    except (OSError, StoreError) as error:
+        log.warning("%s: cannot be linked (%s); the log is there only", first, error)
     return first
 
 
-def list_sweeps(root: str | Path) -> tuple[SweepFolder, ...]:
+def list_sweeps(root: str | StoreRoot) -> tuple[SweepFolder, ...]:
     """The sweeps of a store that have been started, by identity."""
-    files = Files(root)
+    files = open_files(root)
     started = [name for name in files.list("sweeps") if files.exists(f"sweeps/{name}/sweep.yaml")]
     return tuple(SweepFolder(root, name) for name in started)
 
@@ -275,13 +315,3 @@ def _record(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
-
-
-def _ends_a_line(descriptor: int) -> bool:
-    size = os.fstat(descriptor).st_size
-    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(descriptor, content) :]

@@ -189,5 +189,7 @@ def connect(ray: Any, address: RayAddress) -> None:
 def needs_of(study: Study) -> Needs:
     """What every node must have for this study."""
     real = any(cell.planned.spec.method == "nnunetv2" for cell in study.cells)
-    datasets = {str(plan.dataset_path): plan.dataset_fingerprint for plan in study.datasets}
+    datasets = {
+        str(plan.dataset_path): plan.dataset_fingerprint for plan in study.datasets if not plan.phantom_by_machine
+    }
     return Needs(versions(["nnunetv2"] if real else []), datasets)

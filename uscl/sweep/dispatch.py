@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from uscl.errors import StoreError
@@ -31,6 +30,7 @@ from uscl.records import (
     TrialEvent,
     event_to_json,
 )
+from uscl.store.roots import StoreRoot
 from uscl.store.stages import new_attempt
 from uscl.store.sweeps import shared_log
 from uscl.sweep.folders import folder_of
@@ -40,6 +40,7 @@ from uscl.sweep.outlook import cell_store, link
 from uscl.sweep.plan import PlannedCell
 from uscl.sweep.queue import CellQueue, CellState, Turn
 from uscl.sweep.study import Study, StudyCell
+from uscl.sweep.trial_log import log_tail
 
 LOG_TAIL_LINES = 20
 """Lines of an attempt's log that go into events.jsonl with its failure."""
@@ -54,7 +55,7 @@ class Terms:
     device: str
     cpus: float
     run_trial: str
-    session_path: Path
+    session_path: StoreRoot
     needs: Needs | None = None
     """What a node must have that joins after the preflight; None: none does."""
 
@@ -63,7 +64,7 @@ class Terms:
 class _Attempt:
     cell: StudyCell
     name: str
-    log_path: Path
+    log_path: StoreRoot
     node: str = ""
 
 
@@ -211,6 +212,7 @@ class Dispatch:
             series=cell.series,
             also=cell.also,
             needs=asdict(self._terms.needs) if self._terms.needs else {},
+            phantom=cell.phantom,
         )
 
     # ---- history and sinks
@@ -220,7 +222,7 @@ class Dispatch:
         self._send(SweepEvent(self._clock(), cell, attempt.name, attempt.node, CellFinished(result)))
 
     def _tell(self, attempt: _Attempt, event: TrialEvent) -> None:
-        tail = _tail(attempt.log_path) if isinstance(event, Failed) else None
+        tail = log_tail(str(attempt.log_path), lines=LOG_TAIL_LINES) if isinstance(event, Failed) else None
         happened = SweepEvent(self._clock(), attempt.cell.key, attempt.name, attempt.node, event)
         self._send(happened, log_tail=tail)
 
@@ -260,11 +262,3 @@ def event_record(happened: SweepEvent) -> dict[str, Any]:
         "attempt": happened.attempt,
         "node": happened.node,
     } | event_to_json(happened.event)
-
-
-def _tail(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as stream:
-            return [line.rstrip("\n")[:500] for line in deque(stream, LOG_TAIL_LINES)]
-    except OSError:
-        return []

@@ -23,10 +23,11 @@ from packaging.requirements import Requirement
 from uscl.data.dataset import open_dataset
 from uscl.errors import ClusterError, DataError, StoreError
 from uscl.store.files import Files
+from uscl.store.roots import StoreFiles, StoreRoot, open_files
 from uscl.sweep.address import NO_TOKEN, RayAddress, reachable_address, token_source
 from uscl.sweep.cluster import connect, quiet_environment
 from uscl.sweep.findings import LOW_STORE_BYTES, Finding, Level, judge_gpu, judge_scratch
-from uscl.sweep.nodes import Needs, NodeFacts, free_bytes, look_here, versions
+from uscl.sweep.nodes import Needs, NodeFacts, look_here, versions
 from uscl.sweep.preflight import check_store, has_card, look_at_nodes
 
 TESTED = ("ray", "torch", "optuna", "mlflow", "numpy", "pyarrow")
@@ -128,23 +129,25 @@ def installed_versions(found: NodeFacts) -> dict[str, str]:
 # ---- the store
 
 
-def look_at_store(root: Path, file_system: str) -> StoreFacts:
+def look_at_store(root: StoreRoot, file_system: str) -> StoreFacts:
     """Write, read and lock in the store; nothing stays there. `file_system`: the kind that holds it."""
     try:
-        files = Files(root)
+        files = open_files(root)
         existed = files.exists(".")
         check_store(root)
     except StoreError as error:
         return StoreFacts(str(root), error=str(error), file_system=file_system)
-    found = StoreFacts(str(root), "", file_system, free_bytes(files), _flock_error(files))
-    if not existed:
+    found = StoreFacts(str(root), "", file_system, files.free_bytes(), _flock_error(files))
+    if not existed and isinstance(files, Files):
         with suppress(OSError):
             files.root.rmdir()
     return found
 
 
-def _flock_error(files: Files) -> str:
-    """Why `flock` cannot be had in the store; empty where it can."""
+def _flock_error(files: StoreFiles) -> str:
+    """Why `flock` cannot be had in the store; empty where it can, or where leases never ask for it: in a bucket."""
+    if not isinstance(files, Files):
+        return ""
     name = f"doctor-{secrets.token_hex(8)}"
     try:
         files.write(name, b"")
@@ -232,7 +235,7 @@ def examine_local_ray() -> list[Finding]:
 
 
 def examine_cluster(
-    address: str, *, store_root: Path, datasets: Mapping[str, str]
+    address: str, *, store_root: StoreRoot, datasets: Mapping[str, str]
 ) -> tuple[list[Finding], list[NodeFacts]]:
     """Whether the cluster answers and in which mode, then the probe of every node: findings, and what each node has."""
     try:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 from uscl.data.dataset import read_document
 from uscl.errors import DataError, StoreError
-from uscl.store.files import Files
+from uscl.store.roots import StoreFiles, open_files
 
 SAME_PACKAGES = ("ray", "torch", "numpy", "pyarrow")
 """Packages of one version on every node, besides Python and uscl itself: they decide what a trial computes."""
@@ -80,9 +81,9 @@ NO_DATASET = "no: "
 
 def probe_node(store_root: Any, nonce: str, datasets: Collection[str], packages: Collection[str], gpu: bool) -> Any:
     """What a node of a cluster sees; runs there. `nonce` is a name that the driver wrote into the store."""
-    files = Files(store_root)
+    files = open_files(store_root)
     store = _read_nonce(files, nonce)  # first: a store that is mounted late shows its datasets late too
-    return replace(look_here(datasets, packages, gpu=gpu), store=store, store_free_bytes=free_bytes(files))
+    return replace(look_here(datasets, packages, gpu=gpu), store=store, store_free_bytes=_free_bytes(files))
 
 
 def look_here(datasets: Collection[str] = (), packages: Collection[str] = (), *, gpu: bool) -> NodeFacts:
@@ -101,7 +102,7 @@ def look_here(datasets: Collection[str] = (), packages: Collection[str] = (), *,
     )
 
 
-def _read_nonce(files: Files, nonce: str) -> str:
+def _read_nonce(files: StoreFiles, nonce: str) -> str:
     deadline = time.monotonic() + LATE_S
     while True:
         try:
@@ -115,12 +116,10 @@ def _read_nonce(files: Files, nonce: str) -> str:
         time.sleep(0.5)
 
 
-def free_bytes(files: Files) -> int | None:
-    """Free space where the store lies; None where its file system has no such figure."""
-    try:
-        return shutil.disk_usage(files.root).free
-    except (OSError, ValueError):
-        return None
+def _free_bytes(files: StoreFiles) -> int | None:
+    with suppress(StoreError):
+        return files.free_bytes()
+    return None
 
 
 def scratch_free_fraction() -> float:

@@ -22,6 +22,8 @@ from uscl.spec.proposals import refuse_hopeless
 from uscl.spec.sweep import Cell, CellMaker, SweepSpec, place_of
 from uscl.spec.trial import TrialSpec, flatten
 from uscl.stages.keys import Chain, chain
+from uscl.store.roots import StoreRoot
+from uscl.store.roots import store_root as find_root
 from uscl.sweep.asked import check_report_classes, unread_settings
 from uscl.sweep.data_checks import check_against_data, check_content, placed
 
@@ -61,7 +63,7 @@ class SweepPlan:
 
     spec: SweepSpec
     identity: str
-    store_root: Path
+    store_root: StoreRoot
     dataset_path: Path
     """Absolute; a generated dataset may not be there yet."""
     dataset_fingerprint: str
@@ -71,6 +73,11 @@ class SweepPlan:
     unread: tuple[str, ...] = ()
     """Settings that the sweep file or `--set` gives and no cell reads."""
 
+    @property
+    def phantom_by_machine(self) -> bool:
+        """Whether each machine builds the phantom for itself: the store is a bucket, and datasets are folders."""
+        return self.spec.data == "phantom" and not isinstance(self.store_root, Path)
+
     def cell(self, cell: str) -> PlannedCell:
         """The planned cell of that id; KeyError where there is none."""
         for planned in self.cells:
@@ -79,13 +86,13 @@ class SweepPlan:
         raise KeyError(cell)
 
 
-def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> SweepPlan:
+def plan_sweep(spec: SweepSpec, *, store_root: str | StoreRoot, share: bool = True) -> SweepPlan:
     """Cells with their stage keys, duplicates collapsed; `share=False` gives each cell stage folders of its own.
 
     SpecError, at the place of the setting to change, where a cell is impossible on this dataset.
     """
-    store_root = _absolute(store_root)
-    dataset_path, index = _find_data(spec, store_root)
+    root = _absolute(store_root) if isinstance(store_root, Path) else find_root(store_root)
+    dataset_path, index = _find_data(spec, root)
     check_report_classes(spec, index)
     _refuse_hopeless(spec, index)
     cells: dict[str, PlannedCell] = {}
@@ -99,7 +106,7 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
     return SweepPlan(
         spec=spec,
         identity=spec.identity,
-        store_root=store_root,
+        store_root=root,
         dataset_path=dataset_path,
         dataset_fingerprint=index.fingerprint,
         cells=tuple(cells.values()),
@@ -114,13 +121,19 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100
 
 
-def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
+def _find_data(spec: SweepSpec, store_root: StoreRoot) -> tuple[Path, DatasetIndex]:
     if spec.data == "phantom":
         from uscl.data.phantom import phantom_index
+        from uscl.data.phantom_cache import phantom_folder
 
         _refuse_huge(spec)
         index = phantom_index(spec.phantom)
-        return store_root / "data" / f"phantom-{index.fingerprint[:10]}", index
+        return phantom_folder(store_root, index.fingerprint), index
+    if "://" in spec.data:
+        raise SpecError(
+            f"data: {spec.data}: a dataset is a folder that every machine sees; copy it there, only the store may be "
+            "in a bucket"
+        )
     path = _absolute(spec.data)
     return path, open_dataset(path).index
 

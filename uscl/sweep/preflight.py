@@ -10,14 +10,15 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from uscl.data.dataset import open_dataset
-from uscl.errors import ClusterError, DataError
+from uscl.errors import ClusterError, DataError, StoreError
 from uscl.spec.sweep import ResourcesSpec
-from uscl.store.files import Files
+from uscl.store.roots import StoreRoot, open_files, read_file
 from uscl.sweep.findings import Finding, Level, judge_node
 from uscl.sweep.nodes import LATE_S, SAME_PACKAGES, Needs, NodeFacts, look_here, probe_node
 from uscl.sweep.plan import SweepPlan
@@ -45,9 +46,9 @@ class Placement:
     """GPUs were asked for and there are none: trials run on the CPU."""
 
 
-def check_store(root: Path) -> None:
+def check_store(root: StoreRoot) -> None:
     """Write, read back and remove a file in the store. StoreError, with where and why, where that fails."""
-    files, name = Files(root), f"preflight-{secrets.token_hex(8)}"
+    files, name = open_files(root), f"preflight-{secrets.token_hex(8)}"
     files.write(name, name.encode())
     try:
         files.read(name)
@@ -61,11 +62,16 @@ def have_data(plan: SweepPlan, say: Callable[[str], None]) -> None:
     SpecError where a cell's speckle term could never be fitted to it.
     """
     if plan.spec.data == "phantom" and not plan.dataset_path.exists():
-        from uscl.data.phantom import build_phantom  # here: rendering loads what an idle second run need not wait for
+        # here: rendering loads what an idle second run need not wait for
+        from uscl.data.phantom import build_phantom
+        from uscl.data.phantom_cache import cached_phantom
 
-        phantom, started = plan.spec.phantom, time.monotonic()
+        phantom, started, workers = plan.spec.phantom, time.monotonic(), os.cpu_count() or 1
         say(f"building the phantom: {phantom.patients} patients, {phantom.size} px, in {plan.dataset_path}")
-        build_phantom(phantom, plan.dataset_path, progress=_tell_tenths(say), workers=os.cpu_count() or 1)
+        if plan.phantom_by_machine:
+            cached_phantom(phantom, progress=_tell_tenths(say), workers=workers)
+        else:
+            build_phantom(phantom, plan.dataset_path, progress=_tell_tenths(say), workers=workers)
         say(f"phantom built in {time.monotonic() - started:.0f} s")
     dataset = open_dataset(plan.dataset_path)
     if dataset.index.fingerprint != plan.dataset_fingerprint:
@@ -167,7 +173,7 @@ def _await_node(resources: ResourcesSpec, ray: Any, *, wanted: int) -> None:
         request_resources(bundles=[])
 
 
-def check_nodes(ray: Any, *, store_root: Path, needs: Needs) -> list[Finding]:
+def check_nodes(ray: Any, *, store_root: StoreRoot, needs: Needs) -> list[Finding]:
     """Every node sees the store and the datasets, has our versions, and runs a kernel on each kind of its GPUs.
 
     ClusterError names the first node that would end a sweep, what is wrong there and what to do; the rest is returned.
@@ -186,20 +192,26 @@ def unfit_here(needs: Needs, *, session_path: str, gpu: bool) -> str:
     `session_path` is a file that the driver keeps in the store.
     """
     deadline = time.monotonic() + LATE_S
-    while not Path(session_path).exists() and time.monotonic() < deadline:
+    while not (there := _is_there(session_path)) and time.monotonic() < deadline:
         time.sleep(0.5)
-    store = "" if Path(session_path).exists() else f"{session_path} is not there"
+    store = "" if there else f"{session_path} is not there"
     packages = [name for name in needs.versions if name not in ("python", "uscl", *SAME_PACKAGES)]
     found = replace(look_here(needs.datasets, packages, gpu=gpu), store=store)
     findings = judge_node(found, needs, asked_s=0.0, answered_s=math.inf, store="the store")
     return next((finding.line for finding in findings if finding.level is Level.STOP), "")
 
 
+def _is_there(address: str) -> bool:
+    with suppress(StoreError):
+        return read_file(address) is not None
+    return False
+
+
 def look_at_nodes(
-    ray: Any, *, store_root: Path, needs: Needs, seen: Callable[[NodeFacts], None] = lambda facts: None
+    ray: Any, *, store_root: StoreRoot, needs: Needs, seen: Callable[[NodeFacts], None] = lambda facts: None
 ) -> dict[str, list[Finding]]:
     """Findings of each live node, by its name; `seen` gets what every node that answered has."""
-    files, nonce = Files(store_root), f"preflight-{secrets.token_hex(8)}"
+    files, nonce = open_files(store_root), f"preflight-{secrets.token_hex(8)}"
     files.write(nonce, nonce.encode())
     try:
         asked_s = time.time()

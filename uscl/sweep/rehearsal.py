@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from uscl.errors import ClusterError
 from uscl.records import STAGE_KINDS
-from uscl.store.files import Files
+from uscl.store.roots import open_files
 from uscl.store.stages import StageStore
 from uscl.sweep.estimate import Estimate, Need, estimate
 from uscl.sweep.history import Cost, History, history_of
@@ -76,7 +76,7 @@ def rehearse(study: Study, options: RunOptions, *, gpus: Callable[[], int] = loc
         )
 
     found = estimate(study, history, probe, placement=placement, device=device)
-    free = Files(study.store_root).free_bytes()
+    free = open_files(study.store_root).free_bytes()
     rehearsal = Rehearsal(found, placement, device, free, _unbuilt_bytes(study), (), tuple(dict.fromkeys(notes)))
     if free is not None and rehearsal.disk_bytes > free:
         refusals.append("the disk is too small")

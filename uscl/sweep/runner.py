@@ -13,18 +13,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uscl.errors import ClusterError
+from uscl.errors import ClusterError, StoreError
 from uscl.records import Failed, Sink
+from uscl.store.roots import StoreRoot, open_files
 from uscl.sweep.cluster import HeadWatch, Site, find_site, needs_of, running_ray
 from uscl.sweep.dispatch import Dispatch, Terms
 from uscl.sweep.folders import knows, leased, session, write_plans
 from uscl.sweep.live import live_sinks
-from uscl.sweep.order import DRAINING, RUN_TRIAL
+from uscl.sweep.order import DRAINING, RUN_TRIAL, RUNNING
 from uscl.sweep.plan import SweepPlan
 from uscl.sweep.preflight import Placement, check_store, have_data
 from uscl.sweep.queue import CellState
@@ -133,7 +134,7 @@ def _run(
     open_sinks: Callable[[], Sequence[Sink]],
     *,
     options: RunOptions,
-    session_path: Path,
+    session_path: StoreRoot,
     requests: StopRequests,
     say: Say,
 ) -> Dispatch:
@@ -235,11 +236,19 @@ def _standing(study: Study, plan: SweepPlan, dispatch: Dispatch) -> SweepOutcome
 
 
 def _fit(
-    dispatch: Dispatch, placement: Placement, *, session_path: Path, requests: StopRequests, say: Say, head: HeadWatch
+    dispatch: Dispatch,
+    placement: Placement,
+    *,
+    session_path: StoreRoot,
+    requests: StopRequests,
+    say: Say,
+    head: HeadWatch,
 ) -> None:
     """Run the Tuner to its end, or until a second signal; drain when asked."""
-    # beside the session file: a node of a cluster may want to see Tune's folder too
-    scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=session_path.parent))
+    # beside the session file, where that is a folder: a node of a cluster may want to see Tune's folder too
+    scratch = Path(
+        tempfile.mkdtemp(prefix="tune-", dir=session_path.parent if isinstance(session_path, Path) else None)
+    )
     ended, errors = threading.Event(), []
 
     def fit() -> None:
@@ -266,12 +275,12 @@ def _watch(
     dispatch: Dispatch,
     ended: threading.Event,
     *,
-    session_path: Path,
+    session_path: StoreRoot,
     requests: StopRequests,
     say: Say,
     head: HeadWatch,
 ) -> None:
-    draining = False
+    draining = told = False
     while not ended.wait(0.1):
         requests.lost = head.lost()
         if requests.hard:
@@ -281,8 +290,21 @@ def _watch(
             draining = True
             say(f"{why}: trials save their progress (a second signal ends them at once)")
             dispatch.drain()
-            with suppress(OSError), session_path.open("ab") as stream:
-                stream.write(DRAINING)
+        told = told or (draining and _tell_trials(session_path))
+
+
+def _tell_trials(session_path: StoreRoot) -> bool:
+    """Say in the session file that the study drains; False where that has to be tried again."""
+    files = open_files(session_path.parent, patience_s=0.0)
+    try:
+        if isinstance(session_path, Path):
+            files.append(session_path.name, DRAINING.rstrip())
+        else:
+            files.write(session_path.name, RUNNING + DRAINING)
+    except StoreError as error:
+        log.debug("%s", error)
+        return False
+    return True
 
 
 def _why_stop(dispatch: Dispatch, requests: StopRequests) -> str:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from uscl.records import CellPlan, StageManifest
 from uscl.store.lease import Holder
+from uscl.store.roots import StoreRoot
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.attempts import Attempt, attempts, last_of, stage_at_end
 from uscl.sweep.live import LiveTrial
@@ -28,7 +28,7 @@ class Snapshot:
     """All that folder and store say of a sweep, read once."""
 
     sweep: str
-    store_root: Path
+    store_root: StoreRoot
     cells: tuple[CellPlan, ...]
     manifests: Mapping[str, StageManifest]
     """Published stages, by link."""
@@ -53,7 +53,7 @@ class Snapshot:
         return next((plan.number for plan in self.cells if plan.cell == cell), None)
 
 
-def look(folder: SweepFolder, store_root: Path) -> Snapshot:
+def look(folder: SweepFolder, store_root: StoreRoot) -> Snapshot:
     """Read a sweep from its folder and store. StoreError where it has not run yet."""
     cells = folder.read_cells()
     driver, asked = folder.driver(), folder.stop_request()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from uscl.errors import SpecError
 from uscl.records import CellPlan, Sink, SweepEvent
 from uscl.spec.sweep import ResourcesSpec
+from uscl.store.roots import StoreRoot
 from uscl.sweep.outlook import link, queue_cells, survey
 from uscl.sweep.plan import PlannedCell, SweepPlan
 from uscl.sweep.queue import CellQueue
@@ -34,6 +36,8 @@ class StudyCell:
     dataset_path: Path
     declared: Mapping[str, CellPlan]
     """Sweep's identity -> the cell as it stands there, in the order of the study."""
+    phantom: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of its phantom, where every machine builds its own; empty otherwise."""
 
     @property
     def title(self) -> str:
@@ -56,7 +60,7 @@ class Study:
     resources: ResourcesSpec
 
     @property
-    def store_root(self) -> Path:
+    def store_root(self) -> StoreRoot:
         """The store of all of them."""
         return self.plans[0].store_root
 
@@ -116,6 +120,7 @@ def distinct_cells(plans: Sequence[SweepPlan]) -> tuple[StudyCell, ...]:
                 planned=planned,
                 dataset_path=plan.dataset_path,
                 declared={sweep.identity: cell.plan for sweep, cell in where},
+                phantom=plan.spec.phantom.model_dump(mode="json") if plan.phantom_by_machine else {},
             )
         )
     return tuple(cells)
