@@ -34,7 +34,7 @@ from uscl.records import (
 from uscl.store.stages import new_attempt
 from uscl.store.sweeps import shared_log
 from uscl.sweep.folders import folder_of
-from uscl.sweep.order import TrialOrder
+from uscl.sweep.order import LAST_EVENTS, TrialOrder
 from uscl.sweep.outlook import cell_store, link
 from uscl.sweep.plan import PlannedCell
 from uscl.sweep.queue import CellQueue, CellState, Turn
@@ -122,6 +122,11 @@ class Dispatch:
         """The trial ended without saying so: its process died, or Ray could not start it."""
         self.event(trial, failed, node="")
 
+    def live_trials(self) -> tuple[str, ...]:
+        """Trials that hold a cell."""
+        with self._lock:
+            return tuple(self._queue.live)
+
     def look_for_lost(self, listed: dict[str, bool]) -> None:
         """Release the cells of trials that Tune has forgotten; `listed`: trial -> is it still going."""
         for trial in self._queue.lost(listed):
@@ -153,6 +158,8 @@ class Dispatch:
             self._queue.end(trial, failure=event.failure, absent=self._absent(attempt.cell.planned))
         elif isinstance(event, (CellFinished, Drained)):
             self._end(trial, attempt, event)
+        if isinstance(event, LAST_EVENTS):
+            self._attempts.pop(trial, None)
 
     def _stage_is_there(self, cell: StudyCell, event: StagePublished | StageReused) -> tuple[str, ...]:
         diverged = isinstance(event, StagePublished) and event.outcome is Outcome.DIVERGED
@@ -177,15 +184,14 @@ class Dispatch:
     def _absent(self, planned: PlannedCell) -> list[str]:
         """Links thought present that the store has no longer: torn ones, moved away."""
         store = cell_store(self._study.store_root, planned.plan)
-        believed = self._queue.present
         refs = {link(planned.plan, ref): ref for ref in planned.plan.stages.values()}
         try:
-            return [name for name, ref in refs.items() if name in believed and not store.has(ref)]
+            return [name for name, ref in refs.items() if self._queue.is_present(name) and not store.has(ref)]
         except StoreError:
             return []
 
     def _order(self, cell: StudyCell, attempt: _Attempt) -> TrialOrder:
-        plan, resources, present = cell.planned.plan, self._study.resources, self._queue.present
+        plan, resources = cell.planned.plan, self._study.resources
         return TrialOrder(
             number=plan.number,
             cell=plan.cell,
@@ -194,7 +200,7 @@ class Dispatch:
             namespace=plan.namespace,
             dataset_path=str(cell.dataset_path),
             attempt=attempt.name,
-            present=tuple(ref.key for ref in plan.stages.values() if link(plan, ref) in present),
+            present=tuple(ref.key for ref in plan.stages.values() if self._queue.is_present(link(plan, ref))),
             log_path=str(attempt.log_path),
             session_path=str(self._terms.session_path),
             device=self._terms.device,

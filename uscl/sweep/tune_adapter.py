@@ -117,6 +117,7 @@ class EventCallback(tune.Callback):
 
     def __init__(self, dispatch: Dispatch) -> None:
         self.dispatch = dispatch
+        self._known: dict[str, Any] = {}
 
     @_guarded(None)
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
@@ -132,7 +133,10 @@ class EventCallback(tune.Callback):
     @_guarded(None)
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         """Compare the queue's live trials with Tune's."""
-        self.dispatch.look_for_lost({trial.trial_id: not trial.is_finished() for trial in trials})
+        for trial in trials[len(self._known) :]:  # Tune only ever appends to its list
+            self._known[trial.trial_id] = trial
+        live = (self._known[name] for name in self.dispatch.live_trials() if name in self._known)
+        self.dispatch.look_for_lost({trial.trial_id: not trial.is_finished() for trial in live})
 
     def __getstate__(self) -> dict[str, Any]:
         """As CellSearcher's."""
