@@ -7,7 +7,8 @@ from sweep_fakes import NAME, trial_spec
 
 from uscl.errors import StoreError, TrialError
 from uscl.records import CellFinished, CellResult, Drained, Failed, Outcome, Progress, StagePublished, StageReused
-from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, failure, log_lines, stop_flag, work
+from uscl.sweep.failures import failure_of
+from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, log_lines, stop_flag, work
 
 
 def order(tmp_path, **changes):
@@ -114,12 +115,12 @@ def test_the_session_file_says_when_to_stop(tmp_path):
     ],
 )
 def test_failure_classes(error, name):
-    assert failure(error).failure == name
+    assert failure_of(error).failure == name
 
 
 def test_a_long_message_is_cut_and_the_end_of_a_long_traceback_kept():
     try:
         raise ValueError("x" * 1_000_000)
     except ValueError as error:
-        failed = failure(error)
+        failed = failure_of(error)
     assert len(failed.message) == 2_000 and len(failed.traceback) == 20_000

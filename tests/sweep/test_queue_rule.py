@@ -6,7 +6,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uscl.sweep.queue import MAX_DEATHS, CellQueue, CellState, QueueCell, Turn
+from uscl.sweep.failures import MAX_DEATHS
+from uscl.sweep.queue import CellQueue, CellState, QueueCell, Turn
 
 
 class Rule:
@@ -75,8 +76,8 @@ class Rule:
         if name is not None and failure is not None:
             missing = self.missing(name)
             link = missing[0] if missing else self.cells[name].trained[-1]
-            self.deaths[link] += 1
-            if failure not in ("lost", "store") or self.deaths[link] >= MAX_DEATHS:
+            self.deaths[link] += failure != "full"
+            if failure in ("error", "oom") or (failure != "full" and self.deaths[link] >= MAX_DEATHS):
                 self.held.add(link)
         if name is not None:
             self.present.difference_update(absent)
@@ -144,7 +145,9 @@ def act(both, draw):
             both.same("published", missing[0], diverged=draw(st.integers(0, 7)) == 0)
         elif what == "fail":
             absent = draw(st.lists(st.sampled_from(links_of(both.rule)), max_size=2))
-            both.same("end", trial, failure=draw(st.sampled_from(["lost", "store", "error", "oom"])), absent=absent)
+            both.same(
+                "end", trial, failure=draw(st.sampled_from(["lost", "store", "error", "oom", "full"])), absent=absent
+            )
         else:
             both.same("end", trial)
 

@@ -41,6 +41,7 @@ from uscl.sweep.view import SweepView
 @click.option("--no-share", is_flag=True, help="Give each cell stages of its own (tests, benchmarks).")
 @click.option("--require-gpu", is_flag=True, help="Refuse to run on the CPU.")
 @click.option("--address", metavar="ADDRESS", help="A running Ray cluster: 'auto' or host:port.")
+@click.option("--skip-failed", is_flag=True, help="Do not try again what failed in an earlier start.")
 @click.option("--no-mlflow", is_flag=True, help="Do not mirror to MLflow; `uscl sync` can do so later.")
 def sweep(
     files: tuple[Path, ...],
@@ -54,6 +55,7 @@ def sweep(
     no_share: bool,
     require_gpu: bool,
     address: str | None,
+    skip_failed: bool,
     no_mlflow: bool,
 ) -> int:
     """Run what is missing of sweep files; print their tables.
@@ -63,7 +65,7 @@ def sweep(
     """
     specs = [load_sweep(path, recipe=recipe, data=data, name=name, sets=sets) for path in files]
     study = study_of([plan_sweep(spec, store_root=store, share=not no_share) for spec in specs])
-    options = RunOptions(workers=workers, address=address, require_gpu=require_gpu)
+    options = RunOptions(workers=workers, address=address, require_gpu=require_gpu, skip_failed=skip_failed)
     return _run(study, options, mirrored=not no_mlflow)
 
 

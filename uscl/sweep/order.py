@@ -11,15 +11,13 @@ import os
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
 
-from uscl.errors import StoreError, TrialError
 from uscl.records import (
     CellFinished,
     Drained,
@@ -31,6 +29,7 @@ from uscl.records import (
 )
 from uscl.spec.trial import TrialSpec
 from uscl.store.stages import StageStore
+from uscl.sweep.failures import failure_of
 
 RUN_TRIAL = "uscl.stages.run:run_trial"
 """The generator behind every trial, by name: the driver itself need not import torch. Tests name another."""
@@ -42,7 +41,6 @@ writer has closed, while an absent or renamed file may stay cached for a minute.
 SHOWN_METRICS = ("val/dsc", "test/dsc", "test/delta_snr")
 """Of a finished cell, in its log."""
 
-_MESSAGE_CHARS, _TRACEBACK_CHARS = 2_000, 20_000
 LAST_EVENTS = (CellFinished, Drained, Failed)
 
 
@@ -106,7 +104,7 @@ def _guarded(order: TrialOrder) -> Iterator[TrialEvent]:
     try:
         yield from _started(order)
     except Exception as error:
-        yield failure(error)
+        yield failure_of(error)
     else:
         yield Failed("error", "the trial ended without a result", "")
 
@@ -132,21 +130,6 @@ def _started(order: TrialOrder) -> Iterator[TrialEvent]:
         amp=order.amp,
         parts=order.parts,
     )
-
-
-def failure(error: BaseException) -> Failed:
-    """The Failed event of an exception: `oom`, `store` (nobody's bug: tried again) or `error`."""
-    text = "".join(traceback.format_exception(error))
-    message = f"{type(error).__name__}: {error}".strip()
-    return Failed(_failure_class(error), message[:_MESSAGE_CHARS], text[-_TRACEBACK_CHARS:])
-
-
-def _failure_class(error: BaseException) -> str:
-    if isinstance(error, MemoryError) or "out of memory" in str(error)[:_MESSAGE_CHARS].lower():
-        return "oom"
-    if isinstance(error, (StoreError, TrialError)):
-        return "store"
-    return "error"
 
 
 def stop_flag(session_path: str) -> Callable[[], bool]:
@@ -194,7 +177,8 @@ def _log(order: TrialOrder) -> Iterator[Callable[[str], None]]:
 
 
 def _write(stream: TextIO, line: str) -> None:
-    stream.write(f"{time.strftime('%H:%M:%S')} | {line}\n")
+    with suppress(OSError):  # a full disk costs a line of a log, no trial
+        stream.write(f"{time.strftime('%H:%M:%S')} | {line}\n")
 
 
 def log_lines(

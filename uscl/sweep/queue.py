@@ -16,11 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-MAX_DEATHS = 3
-"""Infrastructure deaths (lost node, killed process, unreadable store) per link before its cells are held back."""
-
-RETRIED_FAILURES = ("lost", "store")
-"""Failures that are nobody's bug; any other class holds back all cells above the failing link at once."""
+from uscl.sweep.failures import policy_of
 
 
 class Turn(Enum):
@@ -251,8 +247,14 @@ class CellQueue:
         return cell
 
     def _count(self, link: str, failure: str) -> None:
-        self._deaths[link] += 1
-        if failure not in RETRIED_FAILURES or self._deaths[link] >= MAX_DEATHS:
+        allowed = policy_of(failure).deaths
+        self._deaths[link] += bool(allowed)
+        if allowed and self._deaths[link] >= allowed:
+            self.hold([link])
+
+    def hold(self, links: Iterable[str]) -> None:
+        """Hand out no cell that needs one of these links."""
+        for link in links:
             self._held.add(link)
             self._touch(link)
 
@@ -281,6 +283,16 @@ class CellQueue:
         """Hand out nothing any more."""
         self._draining = True
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether any cell waits for a slot."""
+        return self._num_waiting > 0
+
+    @property
+    def draining(self) -> bool:
+        """Whether `drain` was called."""
+        return self._draining
+
     # ---- what others may ask
 
     def cell_of(self, trial: str) -> str | None:
@@ -295,6 +307,14 @@ class CellQueue:
         if not place.missing:
             return CellState.FINISHED
         return CellState.HELD if place.held else CellState.WAITING
+
+    def deaths(self, link: str) -> int:
+        """Failures that count on a link so far."""
+        return self._deaths[link]
+
+    def is_held(self, link: str) -> bool:
+        """Whether its failures hold back the cells that need it."""
+        return link in self._held
 
     def is_present(self, link: str) -> bool:
         """Whether the link is known to be in the store."""

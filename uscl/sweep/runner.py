@@ -22,12 +22,15 @@ from uscl.errors import ClusterError
 from uscl.records import Failed, Sink
 from uscl.sweep.cluster import find_site, running_ray
 from uscl.sweep.dispatch import Dispatch, Terms
+from uscl.sweep.failures import class_of
 from uscl.sweep.folders import knows, leased, session, write_plans
 from uscl.sweep.order import DRAINING, RUN_TRIAL
 from uscl.sweep.plan import SweepPlan
 from uscl.sweep.preflight import Placement, check_store, have_data
 from uscl.sweep.queue import CellState
 from uscl.sweep.signals import StopRequests, stop_requests
+from uscl.sweep.skipped import failed_links
+from uscl.sweep.space import SpaceWatch, low_space
 from uscl.sweep.study import Study, queue_of
 
 log = logging.getLogger(__name__)
@@ -75,6 +78,8 @@ class RunOptions:
     """A running Ray cluster; None: a Ray of our own on this machine."""
     require_gpu: bool = False
     run_trial: str = RUN_TRIAL
+    skip_failed: bool = False
+    """Do not try again what failed in an earlier start."""
 
 
 def run_study(
@@ -111,7 +116,10 @@ def run_study(
         ):
             requests.install()
             terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path)
-            dispatch = Dispatch(study, queue_of(study, slots=placement.workers), sinks=sinks, terms=terms)
+            queue = queue_of(study, slots=placement.workers)
+            if options.skip_failed:
+                queue.hold(failed_links(study, say))
+            dispatch = Dispatch(study, queue, sinks=sinks, terms=terms)
             _fit(dispatch, placement, session_path=session_path, requests=requests, say=say)
         if requests.hard:
             say("stopped at once; what is in the store stays, run again to go on")
@@ -183,43 +191,95 @@ def _standing(study: Study, plan: SweepPlan, dispatch: Dispatch) -> SweepOutcome
 
 
 def _fit(dispatch: Dispatch, placement: Placement, *, session_path: Path, requests: StopRequests, say: Say) -> None:
-    """Run the Tuner to its end, or until a second signal; drain when asked."""
-    # beside the session file: a node of a cluster may want to see Tune's folder too
-    scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=session_path.parent))
+    """Run the Tuner to its end, or until a second signal. One that a full disk ends is followed by another."""
+    watch = _Watch(dispatch, SpaceWatch(dispatch.store_root), session_path, requests, say)
+    while True:
+        error = _fit_once(dispatch, placement, watch)
+        if error is None or requests.hard:
+            return
+        if not dispatch.paused and class_of(error) != "full" and not low_space(dispatch.store_root):
+            raise ClusterError(f"Ray Tune gave up: {type(error).__name__}: {error}; run again to go on") from error
+        full = Failed("full", f"Ray Tune ended, as the disk is full: {error}"[:500], "")
+        dispatch.pause(full.message)
+        dispatch.abandon(full)
+        watch.until(lambda: not dispatch.paused or watch.draining)
+        if watch.draining:
+            return
+
+
+def _fit_once(dispatch: Dispatch, placement: Placement, watch: _Watch) -> BaseException | None:
+    """One Tuner, to its end or a second signal; the error that ended it."""
     ended, errors = threading.Event(), []
+    folder = watch.session_path.parent
 
     def fit() -> None:
         """Body of the thread."""
         try:
-            _tuner(dispatch, placement, scratch).fit()
+            # beside the session file: a node of a cluster may want to see Tune's folder too
+            with _scratch(folder, watch.requests) as scratch:
+                _tuner(dispatch, placement, scratch).fit()
         except BaseException as error:  # a SystemExit from inside Tune is an error here too
             errors.append(error)
         finally:
             ended.set()
 
     threading.Thread(target=fit, name="tune", daemon=True).start()
+    watch.until(ended.is_set)
+    return errors[0] if errors else None
+
+
+@contextmanager
+def _scratch(folder: Path, requests: StopRequests) -> Iterator[Path]:
+    scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=folder))
     try:
-        _watch(dispatch, ended, session_path=session_path, requests=requests, say=say)
+        yield scratch
     finally:
-        if not requests.hard:  # the thread still writes there; the next start removes it
+        if not requests.hard:  # else the next start removes it
             shutil.rmtree(scratch, ignore_errors=True)
-    if errors and not requests.hard:
-        error = errors[0]
-        raise ClusterError(f"Ray Tune gave up: {type(error).__name__}: {error}; run again to go on") from error
 
 
-def _watch(dispatch: Dispatch, ended: threading.Event, *, session_path: Path, requests: StopRequests, say: Say) -> None:
-    draining = False
-    while not ended.wait(0.1):
-        if requests.hard:
-            return
-        why = "" if draining else _why_stop(dispatch, requests)
+@dataclass(slots=True)
+class _Watch:
+    """The main thread's part while trials run: signals, and the room that is left in the store."""
+
+    dispatch: Dispatch
+    space: SpaceWatch
+    session_path: Path
+    requests: StopRequests
+    say: Say
+    draining: bool = False
+    paused: bool = False
+
+    def until(self, ended: Callable[[], bool]) -> None:
+        """Look after both until it has ended, or a second signal came."""
+        while not ended() and not self.requests.hard:
+            self._drain_if_asked()
+            self._look_for_space()
+            time.sleep(0.1)
+
+    def _drain_if_asked(self) -> None:
+        why = "" if self.draining else _why_stop(self.dispatch, self.requests)
         if why:
-            draining = True
-            say(f"{why}: trials save their progress (a second signal ends them at once)")
-            dispatch.drain()
-            with suppress(OSError), session_path.open("ab") as stream:
+            self.draining = True
+            self.say(f"{why}: trials save their progress (a second signal ends them at once)")
+            self.dispatch.drain()
+            with suppress(OSError), self.session_path.open("ab") as stream:
                 stream.write(DRAINING)
+
+    def _look_for_space(self) -> None:
+        shortage = self.space.shortage(paused=bool(self.dispatch.paused))
+        if shortage:
+            self.dispatch.pause(shortage)
+        elif shortage == "":
+            self.dispatch.resume()
+        if self.paused != bool(self.dispatch.paused):
+            self.paused = not self.paused
+            why = self.dispatch.paused.splitlines()[0][:300] if self.paused else ""
+            self.say(
+                f"PAUSED: {why}; free some space, and it goes on by itself"
+                if self.paused
+                else "there is space again: the sweep goes on"
+            )
 
 
 def _why_stop(dispatch: Dispatch, requests: StopRequests) -> str:
