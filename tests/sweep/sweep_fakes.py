@@ -191,10 +191,14 @@ def _train(store, ref, script, stop_requested, parent, attempt, fault, part):
     while step < script.steps:
         time.sleep(script.step_s)
         step += 1
+        if fault == f"kill at step {step}":
+            _once(script, ref, lambda: os.kill(os.getpid(), 9))
         _break(fault, script, ref)
         loss = ODD_LOSSES.get(fault, 1.0 / step)
         points.append(MetricPoint(step, {f"{ref.kind}/loss": loss}))
         store.save_progress(ref, attempt=attempt, step=step, files={"metrics.parquet": encode_points(points)})
+        if fault.startswith("kill at step"):
+            script.note("step", ref.kind, str(step))
         if ref.kind == "encoder":
             script.reach("mid-progress")
             script.reach("while a follower waits")
