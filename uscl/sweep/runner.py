@@ -274,12 +274,10 @@ class _Watch:
             self.dispatch.resume()
         if self.paused != bool(self.dispatch.paused):
             self.paused = not self.paused
-            why = self.dispatch.paused.splitlines()[0][:300] if self.paused else ""
-            self.say(
-                f"PAUSED: {why}; free some space, and it goes on by itself"
-                if self.paused
-                else "there is space again: the sweep goes on"
-            )
+            # the first clause: what follows tells a command that ends to be started again
+            why = self.dispatch.paused.split(";")[0].split("\n")[0][:300]
+            goes_on = "there is space again: the sweep goes on"
+            self.say(f"PAUSED: {why}; free some space, and it goes on by itself" if self.paused else goes_on)
 
 
 def _why_stop(dispatch: Dispatch, requests: StopRequests) -> str:
