@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 from sweep_fakes import NAME, PAUSE_S, fake_plan, grid_specs
 
+from uscl.sweep import fit as tuning
 from uscl.sweep import runner
 from uscl.sweep.order import work
 from uscl.sweep.queue import Turn
@@ -77,7 +78,7 @@ def run(root, *, pause_at="", grid=GRID, name="fake", unguarded=None, **script):
     plan = fake_plan(root, grid_specs(**grid), name=name, **(SCRIPT | script | {"pause_at": pause_at}))
     fake_ray(root, pause_at)
     runner.have_data = lambda plan, say: pause(root, "building data", pause_at)
-    runner._tuner = lambda dispatch, placement, scratch: Threads(dispatch, placement.workers)
+    tuning._tuner = lambda dispatch, placement, scratch: Threads(dispatch, placement.workers)
     if unguarded:
         unguarded()
     options = runner.RunOptions(workers=2, run_trial=NAME)

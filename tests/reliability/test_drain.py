@@ -18,6 +18,7 @@ from uscl.records import Progress, StageRef
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep import cluster, order, runner
+from uscl.sweep import fit as tuning
 from uscl.sweep.outlook import to_do
 from uscl.sweep.signals import StopRequests
 
@@ -140,7 +141,7 @@ def hanging(*_, **__):
 
 def test_a_second_signal_ends_it_though_the_driver_hangs(tmp_path):
     def hang():
-        runner._fit = hanging
+        runner.fit = hanging
         sys.modules["uscl.sweep.signals"].HARD_WITHIN_S = 0.2
 
     driver = Forked(tmp_path, unguarded=hang)
@@ -167,7 +168,7 @@ def with_rays_handler():
 
 def without_a_drain():
     """The driver takes note of the signal and lets everything go on."""
-    runner._why_stop = lambda *_: ""
+    tuning._why_stop = lambda *_: ""
 
 
 def without_telling_trials():

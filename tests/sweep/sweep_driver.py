@@ -96,6 +96,7 @@ def main():
             run_trial=NAME,
             address=address,
             require_gpu=options.get("require_gpu", False),
+            skip_failed=options.get("skip_failed", False),
         ),
         say=lambda line: print("say", line, flush=True),
     )

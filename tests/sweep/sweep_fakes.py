@@ -6,8 +6,10 @@ and writes what it trains into `trained.log` there, one line per start and per p
 with its process, into `steps.log`. It saves its progress every `save_every` steps.
 """
 
+import errno
 import hashlib
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -31,13 +33,14 @@ from uscl.records import (
 from uscl.spec.sweep import ReportSpec, ResourcesSpec
 from uscl.spec.trial import TrialSpec, flatten
 from uscl.store.curves import encode_points
-from uscl.store.files import Files
+from uscl.store.files import Files, StoreFull
 from uscl.store.roots import store_root
 from uscl.store.stages import PROGRESS_MANIFEST, StageStore
 from uscl.sweep.plan import PlannedCell, SweepPlan
 
 NAME = "sweep_fakes:run_trial"
 PAUSE_S = 30.0
+ODD_LOSSES = {"nan": math.nan, "inf": math.inf}
 
 SETTINGS = {
     "data": "fake",
@@ -219,12 +222,17 @@ def _train(store, ref, script, stop_requested, parent, attempt, fault, part):
     while step < script.steps:
         time.sleep(script.step_s)
         step += 1
+        if fault == f"kill at step {step}":
+            _once(script, ref, lambda: os.kill(os.getpid(), 9))
         _break(fault, script, ref)
         script.note(ref.kind, ref.key, str(step), str(os.getpid()), file="steps.log")
-        points.append(MetricPoint(step, {f"{ref.kind}/loss": 1.0 / step}))
+        loss = ODD_LOSSES.get(fault, 1.0 / step)
+        points.append(MetricPoint(step, {f"{ref.kind}/loss": loss}))
         if step % script.save_every == 0:
             store.save_progress(ref, attempt=attempt, step=step, files={"metrics.parquet": encode_points(points)})
             saved = step
+        if fault.startswith("kill at step"):
+            script.note("step", ref.kind, str(step))
         if ref.kind == "encoder":
             script.reach("mid-progress")
             script.reach("while a follower waits")
@@ -243,7 +251,7 @@ def _train(store, ref, script, stop_requested, parent, attempt, fault, part):
     manifest = store.publish(
         ref, attempt=attempt, files=files if outcome is Outcome.DIVERGED else files | {"weights.safetensors": weights},
         outcome=outcome, inputs={}, parent=parent, flags=(), provenance={"seconds": 1.0, "device": "cpu", "torch": "x"},
-        metrics={f"{part}/dsc": 0.5} if ref.kind == "evaluate" else {},
+        metrics={f"{part}/dsc": ODD_LOSSES.get(fault, 0.5)} if ref.kind == "evaluate" and fault != "no metric" else {},
     )  # fmt: skip
     script.note("publish", ref.kind, ref.key)
     script.reach("between manifest and event")
@@ -262,13 +270,25 @@ def _break(fault: str, script: _Script, ref: StageRef) -> None:
         raise ValueError("x" * 1_000_000)
     if fault == "oom":
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-    if fault in ("exit once", "kill once"):
-        try:
-            os.close(os.open(script.folder / f"died-{ref.key[:10]}", os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            return
-        if fault == "exit once":
-            os._exit(0)
-        os.kill(os.getpid(), 9)
+    if fault == "host oom":
+        raise MemoryError
+    if fault == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(script.folder))
+    if fault == "full while told so" and (script.folder / "full").exists():
+        raise StoreFull(f"{script.folder}: no space left")
+    if fault.startswith("exit with "):
+        _once(script, ref, lambda: os._exit(int(fault.split()[-1])))
+    if fault == "exit once":
+        _once(script, ref, lambda: os._exit(0))
+    if fault == "kill once":
+        _once(script, ref, lambda: os.kill(os.getpid(), 9))
     if fault == "kill always":
         os.kill(os.getpid(), 9)
+
+
+def _once(script: _Script, ref: StageRef, act) -> None:
+    try:
+        os.close(os.open(script.folder / f"died-{ref.key[:10]}", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    act()

@@ -13,7 +13,8 @@ from uscl.records import CellFinished, CellResult, Drained, Failed, Outcome, Pro
 from uscl.store import s3_files
 from uscl.store.roots import open_files, read_file, store_root
 from uscl.sweep import trial_log
-from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, failure, log_lines, stop_flag, work
+from uscl.sweep.failures import failure_of
+from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, log_lines, stop_flag, work
 
 
 def order(tmp_path, **changes):
@@ -120,14 +121,14 @@ def test_the_session_file_says_when_to_stop(tmp_path):
     ],
 )
 def test_failure_classes(error, name):
-    assert failure(error).failure == name
+    assert failure_of(error).failure == name
 
 
 def test_a_long_message_is_cut_and_the_end_of_a_long_traceback_kept():
     try:
         raise ValueError("x" * 1_000_000)
     except ValueError as error:
-        failed = failure(error)
+        failed = failure_of(error)
     assert len(failed.message) == 2_000 and len(failed.traceback) == 20_000
 
 

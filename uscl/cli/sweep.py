@@ -47,6 +47,7 @@ from uscl.sweep.view import SweepView
 @click.option("--no-share", is_flag=True, help="Give each cell stages of its own (tests, benchmarks).")
 @click.option("--require-gpu", is_flag=True, help="Refuse to run on the CPU.")
 @click.option("--address", metavar="ADDRESS", help="A running Ray cluster: 'auto' or host:port.")
+@click.option("--skip-failed", is_flag=True, help="Do not try again what failed in an earlier start.")
 @click.option("--no-mlflow", is_flag=True, help="Do not mirror to MLflow; `uscl sync` can do so later.")
 @click.option("--only", "conditions", multiple=True, metavar="KEY=VALUE", help="Only cells of this setting or label.")
 @click.option("--until", metavar="TIME", help="Save and stop at 07:00, at a date and time, or after +8h.")
@@ -64,6 +65,7 @@ def sweep(
     no_share: bool,
     require_gpu: bool,
     address: str | None,
+    skip_failed: bool,
     no_mlflow: bool,
     conditions: Sequence[str],
     until: str | None,
@@ -77,8 +79,13 @@ def sweep(
     """
     specs = [load_sweep(path, recipe=recipe, data=data, name=name, sets=sets) for path in files]
     study = only(study_of([plan_sweep(spec, store_root=store, share=not no_share) for spec in specs]), conditions)
-    until_s = parse_until(until, now_s=time.time()) if until else None
-    options = RunOptions(workers=workers, address=address, require_gpu=require_gpu, until_s=until_s)
+    options = RunOptions(
+        workers=workers,
+        address=address,
+        require_gpu=require_gpu,
+        until_s=parse_until(until, now_s=time.time()) if until else None,
+        skip_failed=skip_failed,
+    )
     if as_json and not dry_run:
         raise SpecError("--json goes with --dry-run")
     if dry_run:

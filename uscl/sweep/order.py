@@ -10,14 +10,13 @@ import os
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from uscl.errors import StoreError, TrialError
+from uscl.errors import StoreError
 from uscl.records import (
     CellFinished,
     Drained,
@@ -31,6 +30,7 @@ from uscl.spec.phantom import PhantomSpec
 from uscl.spec.trial import TrialSpec
 from uscl.store.roots import read_file, store_root
 from uscl.store.stages import StageStore
+from uscl.sweep.failures import failure_of
 from uscl.sweep.trial_log import open_log
 
 RUN_TRIAL = "uscl.stages.run:run_trial"
@@ -46,7 +46,6 @@ ASK_BUCKET_S = 1.0
 SHOWN_METRICS = ("val/dsc", "test/dsc", "test/delta_snr")
 """Of a finished cell, in its log."""
 
-_MESSAGE_CHARS, _TRACEBACK_CHARS = 2_000, 20_000
 LAST_EVENTS = (CellFinished, Drained, Failed)
 
 
@@ -117,7 +116,7 @@ def _guarded(order: TrialOrder) -> Iterator[TrialEvent]:
     try:
         yield from _started(order)
     except Exception as error:
-        yield failure(error)
+        yield failure_of(error)
     else:
         yield Failed("error", "the trial ended without a result", "")
 
@@ -152,21 +151,6 @@ def _dataset(order: TrialOrder) -> Path:
     from uscl.data.phantom_cache import cached_phantom
 
     return cached_phantom(PhantomSpec(**order.phantom))
-
-
-def failure(error: BaseException) -> Failed:
-    """The Failed event of an exception: `oom`, `store` (nobody's bug: tried again) or `error`."""
-    text = "".join(traceback.format_exception(error))
-    message = f"{type(error).__name__}: {error}".strip()
-    return Failed(_failure_class(error), message[:_MESSAGE_CHARS], text[-_TRACEBACK_CHARS:])
-
-
-def _failure_class(error: BaseException) -> str:
-    if isinstance(error, MemoryError) or "out of memory" in str(error)[:_MESSAGE_CHARS].lower():
-        return "oom"
-    if isinstance(error, (StoreError, TrialError)):
-        return "store"
-    return "error"
 
 
 def stop_flag(session_path: str, *, clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:

@@ -7,29 +7,26 @@ the queue, results in the store, and a killed driver starts again from there. Im
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from uscl.errors import ClusterError, StoreError
 from uscl.records import Failed, Sink
-from uscl.store.roots import StoreRoot, open_files
+from uscl.store.roots import StoreRoot
 from uscl.sweep.cluster import HeadWatch, Site, find_site, needs_of, running_ray
 from uscl.sweep.dispatch import Dispatch, Terms
+from uscl.sweep.fit import Watch, asked, fit
 from uscl.sweep.folders import knows, leased, session, write_plans
 from uscl.sweep.live import live_sinks
-from uscl.sweep.order import DRAINING, RUN_TRIAL, RUNNING
+from uscl.sweep.order import RUN_TRIAL
 from uscl.sweep.plan import SweepPlan
 from uscl.sweep.preflight import Placement, check_store, have_data
 from uscl.sweep.queue import CellState
 from uscl.sweep.signals import Stopped, StopRequests, stop_requests
+from uscl.sweep.skipped import failed_links
+from uscl.sweep.space import SpaceWatch
 from uscl.sweep.stop_orders import stop_orders
 from uscl.sweep.study import Study, queue_of
 
@@ -82,6 +79,8 @@ class RunOptions:
     run_trial: str = RUN_TRIAL
     until_s: float | None = None
     """Unix time at which it drains, as if it were asked to; None: when all is done."""
+    skip_failed: bool = False
+    """Do not try again what failed in an earlier start."""
 
 
 def run_study(
@@ -119,7 +118,7 @@ def run_study(
                         have_data(plan, say)
                 dispatch = _run(study, site, open_sinks, options=options, session_path=path, requests=requests, say=say)
         except Stopped:
-            say(f"{_asked(requests)} before any trial; nothing was to be saved")
+            say(f"{asked(requests)} before any trial; nothing was to be saved")
             return _not_begun(study, requests, seconds=time.monotonic() - started)
         if requests.hard:
             say(requests.lost or "stopped at once; what is in the store stays, run again to go on")
@@ -151,9 +150,12 @@ def _run(
         requests.install()  # once more: Ray may have taken some
         needs = needs_of(study) if options.address else None
         terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path, needs)
-        dispatch = Dispatch(study, queue_of(study, slots=placement.workers), sinks=sinks, terms=terms)
-        head = HeadWatch(site.address)
-        _fit(dispatch, placement, session_path=session_path, requests=requests, say=say, head=head)
+        queue = queue_of(study, slots=placement.workers)
+        if options.skip_failed:
+            queue.hold(failed_links(study, say))
+        dispatch = Dispatch(study, queue, sinks=sinks, terms=terms)
+        space, head = SpaceWatch(study.store_root), HeadWatch(site.address)
+        fit(dispatch, placement, Watch(dispatch, space, head, session_path, requests, say))
     return dispatch
 
 
@@ -188,7 +190,7 @@ def _open(open_sinks: Callable[[], Sequence[Sink]], requests: StopRequests, say:
             time.sleep(0.02)
             if requests.count > told:
                 told = requests.count
-                say(f"{_asked(requests)}: no trial runs any more, the last news go out (a second signal drops them)")
+                say(f"{asked(requests)}: no trial runs any more, the last news go out (a second signal drops them)")
 
 
 def _close(sink: Sink) -> None:
@@ -232,114 +234,4 @@ def _standing(study: Study, plan: SweepPlan, dispatch: Dispatch) -> SweepOutcome
         held=of(CellState.HELD),
         left=left,
         saved=tuple(cell for cell in left if cell in drained),
-    )
-
-
-def _fit(
-    dispatch: Dispatch,
-    placement: Placement,
-    *,
-    session_path: StoreRoot,
-    requests: StopRequests,
-    say: Say,
-    head: HeadWatch,
-) -> None:
-    """Run the Tuner to its end, or until a second signal; drain when asked."""
-    # beside the session file, where that is a folder: a node of a cluster may want to see Tune's folder too
-    scratch = Path(
-        tempfile.mkdtemp(prefix="tune-", dir=session_path.parent if isinstance(session_path, Path) else None)
-    )
-    ended, errors = threading.Event(), []
-
-    def fit() -> None:
-        """Body of the thread."""
-        try:
-            _tuner(dispatch, placement, scratch).fit()
-        except BaseException as error:  # a SystemExit from inside Tune is an error here too
-            errors.append(error)
-        finally:
-            ended.set()
-
-    threading.Thread(target=fit, name="tune", daemon=True).start()
-    try:
-        _watch(dispatch, ended, session_path=session_path, requests=requests, say=say, head=head)
-    finally:
-        if not requests.hard:  # the thread still writes there; the next start removes it
-            shutil.rmtree(scratch, ignore_errors=True)
-    if errors and not requests.hard:
-        error = errors[0]
-        raise ClusterError(f"Ray Tune gave up: {type(error).__name__}: {error}; run again to go on") from error
-
-
-def _watch(
-    dispatch: Dispatch,
-    ended: threading.Event,
-    *,
-    session_path: StoreRoot,
-    requests: StopRequests,
-    say: Say,
-    head: HeadWatch,
-) -> None:
-    draining = told = False
-    while not ended.wait(0.1):
-        requests.lost = head.lost()
-        if requests.hard:
-            return
-        why = "" if draining else _why_stop(dispatch, requests)
-        if why:
-            draining = True
-            say(f"{why}: trials save their progress (a second signal ends them at once)")
-            dispatch.drain()
-        told = told or (draining and _tell_trials(session_path))
-
-
-def _tell_trials(session_path: StoreRoot) -> bool:
-    """Say in the session file that the study drains; False where that has to be tried again."""
-    files = open_files(session_path.parent, patience_s=0.0)
-    try:
-        if isinstance(session_path, Path):
-            files.append(session_path.name, DRAINING.rstrip())
-        else:
-            files.write(session_path.name, RUNNING + DRAINING)
-    except StoreError as error:
-        log.debug("%s", error)
-        return False
-    return True
-
-
-def _why_stop(dispatch: Dispatch, requests: StopRequests) -> str:
-    """Why the study is to drain now; empty where it is to go on."""
-    if requests.count or dispatch.stopping.is_set():
-        return _asked(requests)
-    return requests.due(time.time())
-
-
-def _asked(requests: StopRequests) -> str:
-    return f"stopping, as {requests.by} asked" if requests.by else "stopping"
-
-
-def _tuner(dispatch: Dispatch, placement: Placement, scratch: Path) -> Any:
-    # a custom searcher gets one pending trial otherwise, and a freed slot waits for it
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(placement.workers)
-    from ray import tune
-
-    # what happens to a trial is told by our own events; Tune would repeat it as pages of its own frames
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    from uscl.sweep.tune_adapter import CellSearcher, CellTrainable, EventCallback
-
-    resources = {"cpu": placement.cpus_per_trial, "gpu": placement.gpus_per_trial}
-    return tune.Tuner(
-        tune.with_resources(CellTrainable, {name: count for name, count in resources.items() if count}),
-        tune_config=tune.TuneConfig(
-            search_alg=CellSearcher(dispatch), num_samples=-1, reuse_actors=placement.device == "cpu"
-        ),
-        run_config=tune.RunConfig(
-            name="sweep",
-            storage_path=str(scratch),
-            failure_config=tune.FailureConfig(max_failures=0),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            callbacks=[EventCallback(dispatch)],
-            verbose=0,
-            log_to_file=False,
-        ),
     )

@@ -14,13 +14,11 @@ from uscl.store.lease import Holder
 from uscl.store.roots import StoreRoot
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.attempts import Attempt, attempts, last_of, stage_at_end
+from uscl.sweep.failures import policy_of
 from uscl.sweep.live import LiveTrial
 from uscl.sweep.outlook import Survey, cell_store, link, outlook
-from uscl.sweep.queue import MAX_DEATHS
 
 STATES = ("finished", "running", "waiting", "failed", "held")
-NOBODYS_FAULT = ("lost", "store", "full", "node", "preempted")
-"""Classes of failure that hold nothing back until they have come `MAX_DEATHS` times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +118,5 @@ def failed_stages(snapshot: Snapshot) -> dict[str, Attempt]:
     return {
         name: failed[-1]
         for name, failed in failures.items()
-        if last[failed[-1].cell] is failed[-1]
-        and (failed[-1].failure not in NOBODYS_FAULT or len(failed) >= MAX_DEATHS)
+        if last[failed[-1].cell] is failed[-1] and 0 < policy_of(failed[-1].failure).deaths <= len(failed)
     }

@@ -58,6 +58,10 @@ class Study:
     cells: tuple[StudyCell, ...]
     """Distinct ones, in the order of the sweeps."""
     resources: ResourcesSpec
+    _by_key: Mapping[str, StudyCell] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_key", {cell.key: cell for cell in self.cells})
 
     @property
     def store_root(self) -> StoreRoot:
@@ -79,10 +83,7 @@ class Study:
 
     def cell(self, key: str) -> StudyCell:
         """The cell of that key; KeyError where there is none."""
-        for cell in self.cells:
-            if cell.key == key:
-                return cell
-        raise KeyError(key)
+        return self._by_key[key]
 
     def cells_of(self, plan: SweepPlan) -> tuple[StudyCell, ...]:
         """The cells that one of the sweeps declares, in its own order."""
