@@ -12,10 +12,11 @@ from sweep_fakes import NAME, journal, steps_taken
 from uscl.records import Failed
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep import study
-from uscl.sweep.dispatch import Dispatch, Terms
+from uscl.sweep.dispatch import Dispatch
 from uscl.sweep.order import LAST_EVENTS, RUNNING, work
 from uscl.sweep.outlook import to_do
 from uscl.sweep.queue import Turn
+from uscl.sweep.terms import Terms
 
 
 class Start:

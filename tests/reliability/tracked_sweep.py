@@ -11,11 +11,12 @@ from sweep_fakes import NAME, fake_plan, grid_specs
 from uscl.records import CellFinished
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder
-from uscl.sweep.dispatch import Dispatch, Terms
+from uscl.sweep.dispatch import Dispatch
 from uscl.sweep.folders import write_plans
 from uscl.sweep.order import LAST_EVENTS, RUNNING, work
 from uscl.sweep.queue import Turn
 from uscl.sweep.study import queue_of, study_of
+from uscl.sweep.terms import Terms
 from uscl.tracking.mirror import Mirror, sync
 
 

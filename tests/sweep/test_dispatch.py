@@ -7,12 +7,13 @@ from sweep_fakes import NAME, fake_plan, grid_specs, journal
 
 from uscl.records import CellFinished, Failed, Outcome, Progress
 from uscl.store.sweeps import SweepFolder
-from uscl.sweep.dispatch import Dispatch, Terms
+from uscl.sweep.dispatch import Dispatch
 from uscl.sweep.order import DRAINING, LAST_EVENTS, RUNNING, work
 from uscl.sweep.outlook import queue_cells
 from uscl.sweep.queue import CellQueue, CellState, Turn
 from uscl.sweep.sharing import sharing
 from uscl.sweep.study import queue_of, study_of
+from uscl.sweep.terms import Terms
 
 
 class Recorder:

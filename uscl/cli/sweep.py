@@ -1,11 +1,10 @@
-"""`uscl sweep`, `uscl trial` and `uscl logs`."""
+"""`uscl sweep`: run what is missing, then print what there is."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,26 +15,25 @@ from rich.console import Console
 
 from uscl.cli.check import unread_note
 from uscl.cli.dry_run import say_cost
-from uscl.cli.options import store_option, sweep_identity, sweep_options
+from uscl.cli.options import sweep_options
 from uscl.errors import SpecError
-from uscl.records import CellFinished, Drained, Failed, Outcome, Sink, TrialEvent
+from uscl.records import Sink
 from uscl.report.figures import draw_figures, figure_names
-from uscl.report.page import Report, build_report, table_files
+from uscl.report.page import Report, build_report, stored_report, table_files
 from uscl.report.render import to_text
 from uscl.spec.moments import parse_until
 from uscl.spec.reader import load_sweep
-from uscl.store.roots import StoreRoot, read_file
-from uscl.store.stages import StageStore, new_attempt
-from uscl.store.sweeps import SweepFolder, find_cell
+from uscl.store.roots import StoreRoot
+from uscl.store.stages import StageStore
+from uscl.store.sweeps import SweepFolder
 from uscl.sweep.board import duration
 from uscl.sweep.editions import edition_notes
 from uscl.sweep.only import only
-from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, work
 from uscl.sweep.plan import SweepPlan, plan_sweep
-from uscl.sweep.preflight import check_store, have_data, local_gpus, place
-from uscl.sweep.runner import RunOptions, StudyOutcome, SweepOutcome, run_study, unfinished
+from uscl.sweep.proposals import grown
+from uscl.sweep.runner import RunOptions, StudyOutcome, SweepOutcome, is_unfinished, run_study, unfinished
+from uscl.sweep.search_results import search_results
 from uscl.sweep.sharing import sharing
-from uscl.sweep.signals import stop_requests
 from uscl.sweep.study import OneSweep, Study, study_of
 from uscl.sweep.view import SweepView
 
@@ -78,7 +76,8 @@ def sweep(
     share is trained once.
     """
     specs = [load_sweep(path, recipe=recipe, data=data, name=name, sets=sets) for path in files]
-    study = only(study_of([plan_sweep(spec, store_root=store, share=not no_share) for spec in specs]), conditions)
+    study = study_of([grown(plan_sweep(spec, store_root=store, share=not no_share)) for spec in specs])
+    study = only(study, conditions)
     options = RunOptions(
         workers=workers,
         address=address,
@@ -95,17 +94,22 @@ def sweep(
 
 def _run(study: Study, options: RunOptions, *, mirrored: bool) -> int:
     console = Console(highlight=False)
-    missing = frozenset(unfinished(study))
+    missing, runs = frozenset(unfinished(study)), is_unfinished(study)
     _print_start(study, missing, console)
-    with _view(study, console, shown=bool(missing)) as view:
+    with _view(study, console, shown=runs) as view:
         outcome = run_study(study, lambda: _sinks(study, view, mirrored=mirrored), options=options, say=view.say)
     if outcome.hard:
         sys.stdout.flush()
         os._exit(outcome.exit_code)  # Ray's threads would keep the process waiting
-    _print_end(study, outcome, console, ran=bool(missing))
+    _print_end(_as_run(study, outcome), outcome, console, ran=runs)
     if outcome.stopped_by:
         _say(console, f"stopped by {outcome.stopped_by} with `uscl stop`")
     return outcome.exit_code
+
+
+def _as_run(study: Study, outcome: StudyOutcome) -> Study:
+    """The study with the cells that a search has proposed by now."""
+    return study_of([grown(p, held=stands.held) for p, stands in zip(study.plans, outcome.sweeps, strict=True)])
 
 
 def _print_start(study: Study, missing: Collection[str], console: Console) -> None:
@@ -160,7 +164,9 @@ def _mirror(plan: SweepPlan, view: SweepView) -> Sink:
 
 
 def _report(plan: SweepPlan) -> Report:
-    """The plan's report as the store stands now."""
+    """The plan's report as the store stands now; of a search with the cells that it has proposed by now."""
+    if plan.spec.search is not None:
+        return stored_report(StageStore(plan.store_root), SweepFolder(plan.store_root, plan.identity))
     cells = [planned.plan for planned in plan.cells]
     return build_report(StageStore(plan.store_root), cells, plan.spec.report, plan.facts)
 
@@ -197,11 +203,24 @@ def _print_one(study: Study, outcome: StudyOutcome, console: Console, *, ran: bo
     if stands.finished:
         _print_table(plan, console)
     _print_saved(study, console)
+    if plan.spec.search is not None and plan.cells:
+        _print_search(plan, console)
     if not ran:
         _say(console, f"{plan.identity}: all {_cells(study, plan)} are finished; nothing to do")
         return
     _say(console, f"{plan.identity}: {len(stands.finished)}/{_cells(study, plan)} finished; {_trained(outcome)}")
     _print_rest(plan, stands, console)
+
+
+def _print_search(plan: SweepPlan, console: Console) -> None:
+    """The winners, and the figures of the search into the sweep's folder."""
+    from uscl.cli.search import best_lines, search_figures
+
+    results = search_results(plan.store_root, plan.identity)
+    for line in best_lines(results):
+        _say(console, line)
+    for name, content in search_figures(results).items():
+        SweepFolder(plan.store_root, plan.identity).write_report(name, content)
 
 
 def _print_saved(study: Study, console: Console) -> None:
@@ -250,85 +269,3 @@ def _print_table(plan: SweepPlan, console: Console) -> None:
     console.print(to_text(brief), markup=False, soft_wrap=True)
     if len(full) > len(brief):
         console.print(f"all differences and published numbers: uscl report {plan.identity}\n", markup=False)
-
-
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("cell")
-@sweep_options
-@click.option("--no-share", is_flag=True, help="Use the cell's own corner of the store, as `uscl sweep --no-share`.")
-@click.option("--require-gpu", is_flag=True, help="Refuse to run on the CPU.")
-def trial(
-    file: Path,
-    cell: str,
-    *,
-    recipe: str | None,
-    data: str | None,
-    name: str | None,
-    sets: Sequence[str],
-    store: StoreRoot,
-    no_share: bool,
-    require_gpu: bool,
-) -> int:
-    """Run one cell of a sweep file in this process, without Ray.
-
-    For debugging: same stages, same bits, same store; the log goes to the terminal, the sweep's history is untouched.
-    """
-    spec = load_sweep(file, recipe=recipe, data=data, name=name, sets=sets)
-    plan = plan_sweep(spec, store_root=store, share=not no_share)
-    chosen = find_cell([planned.plan for planned in plan.cells], cell)
-    check_store(plan.store_root)
-    have_data(plan, click.echo)
-    placement = place(spec.resources, workers=1, gpus=local_gpus(), cpus=os.cpu_count() or 1, require_gpu=require_gpu)
-    if placement.fallback:
-        click.echo("NO GPU FOUND: this trial runs on the CPU")
-    with tempfile.NamedTemporaryFile(prefix="uscl-session-") as session, stop_requests() as requests:
-        session.write(RUNNING)
-        session.flush()
-        planned = plan.cell(chosen.cell)
-        order = TrialOrder(
-            number=chosen.number, cell=chosen.cell, spec=planned.spec.model_dump(mode="json"),
-            store_root=str(plan.store_root), namespace=chosen.namespace, dataset_path=str(plan.dataset_path),
-            attempt=new_attempt(), present=(), log_path="", session_path=session.name, device=placement.device,
-            cpus=placement.cpus_per_trial, amp=spec.resources.amp, progress_every_s=spec.resources.progress_every_s,
-            names=chosen.stage_names,
-        )  # fmt: skip
-        requests.install()
-        event: TrialEvent | None = None
-        for event in work(order):  # noqa: B007
-            if requests.count:
-                Path(session.name).write_bytes(RUNNING + DRAINING)
-            if requests.hard:
-                return requests.exit_code
-        return _trial_code(event, requests.exit_code)
-
-
-def _trial_code(event: TrialEvent | None, signal_code: int) -> int:
-    if isinstance(event, CellFinished):
-        for name, value in event.result.metrics.items():
-            if name.split("/")[1:2] in (["dsc"], ["delta_snr"]):
-                click.echo(f"{name} {value:.4f}")
-        if event.result.outcome is Outcome.DIVERGED:
-            click.echo("diverged: a result, not an error")
-        return 0
-    return signal_code or (1 if isinstance(event, (Failed, Drained)) else 0)
-
-
-@click.command()
-@click.argument("sweep_name", metavar="SWEEP")
-@click.argument("cell")
-@store_option
-@click.option("--all", "every", is_flag=True, help="Every attempt, oldest first.")
-def logs(sweep_name: str, cell: str, *, store: StoreRoot, every: bool) -> None:
-    """Print the log of a cell's last attempt.
-
-    SWEEP is a sweep's name, or its file.
-    """
-    folder = SweepFolder(store, sweep_identity(sweep_name))
-    chosen = find_cell(folder.read_cells(), cell)
-    paths = folder.logs(chosen.cell)
-    if not paths:
-        click.echo(f"cell {chosen.number} ({chosen.label}) has not been tried; its stages may come from other sweeps")
-        return
-    for path in paths if every else paths[-1:]:
-        click.echo((read_file(path) or b"").decode(errors="replace"), nl=False)

@@ -52,6 +52,7 @@ def footnotes(
         _cells_note("* collapsed pretraining, in the mean", results, lambda r: r is not None and _collapsed(r)),
         _cells_note(COORDINATES, results, lambda r: r is not None and "coordinates" in r.flags),
         _cells_note("! diverged (non-finite loss), not in the mean", results, lambda r: r is not None and _diverged(r)),
+        _search_note(cells),
         _cells_note("? not finished, not in the mean", results, lambda r: r is None),
         f"means also average over {', '.join(mixed)} (no ± there): name it in `report.rows`" if mixed else "",
         *_setting_notes(cells),
@@ -60,6 +61,17 @@ def footnotes(
         *_provenance_notes(records[cell.cell] for cell in cells if cell.cell in records),
     ]
     return tuple(note for note in notes if note)
+
+
+def _search_note(cells: Sequence[CellPlan]) -> str:
+    """Of a search: how many proposals its best was chosen from, which a reader needs to judge its score."""
+    proposals = {cell.proposal for cell in cells if cell.proposal is not None}
+    if not proposals:
+        return ""
+    return (
+        f"a search looked at {len(proposals)} proposals by their validation scores, so the best of those is too good; "
+        "winners alone have a test score"
+    )
 
 
 def torch_version(provenance: Mapping[str, Any]) -> str:

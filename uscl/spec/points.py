@@ -21,7 +21,14 @@ def every_point(space: Sequence[Dimension], params: Mapping[str, Any] | None = N
         yield from every_point(rest, params)
         return
     for number in range(int(first.values.size)):
-        yield from every_point(rest, {**params, first.name: _value(first.values, number)})
+        yield from every_point(rest, {**params, first.name: value_at(first.values, number)})
+
+
+def value_at(values: Range, number: int) -> Any:
+    """Value `number`, from 0, of a range that has steps, or of a choice."""
+    if isinstance(values, Choice):
+        return values.values[number]
+    return min(values.low + number * (values.step or 0), values.high)
 
 
 def random_point(space: Sequence[Dimension], rng: Random) -> dict[str, Any]:
@@ -33,15 +40,9 @@ def random_point(space: Sequence[Dimension], rng: Random) -> dict[str, Any]:
     return params
 
 
-def _value(values: Range, number: int) -> Any:
-    if isinstance(values, Choice):
-        return values.values[number]
-    return min(values.low + number * (values.step or 0), values.high)
-
-
 def _drawn(values: Range, rng: Random) -> Any:
     if isinstance(values, Choice) or (values.step is not None and not values.log):
-        return _value(values, rng.randrange(int(values.size)))
+        return value_at(values, rng.randrange(int(values.size)))
     if not values.log:
         return rng.uniform(values.low, values.high)
     drawn = min(max(exp(rng.uniform(log(values.low), log(values.high))), values.low), values.high)

@@ -141,6 +141,30 @@ class SearchSpec:
             "space": {dimension.name: dimension.to_json() for dimension in self.space},
         }
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> SearchSpec:
+        """Read what `to_json` wrote. KeyError, TypeError or ValueError where the document is no search."""
+        plain = {name: document[name] for name in ("sampler", "trials", "repeats", "seed", "objectives")}
+        bounds = {
+            name: (bound.get("min", -inf), bound.get("max", inf)) for name, bound in document["constraints"].items()
+        }
+        return cls(
+            **plain,
+            constraints={name: Bound(*both) for name, both in bounds.items()},
+            space=tuple(_dimension(name, values) for name, values in document["space"].items()),
+        )
+
+
+def _dimension(name: str, document: Mapping[str, Any]) -> Dimension:
+    """A dimension from what its `to_json` wrote."""
+    when = {earlier: tuple(values) for earlier, values in document.get("when", {}).items()}
+    more = {key: document[key] for key in ("log", "step") if key in document}
+    if "choice" in document:
+        return Dimension(name, Choice(tuple(document["choice"])), when)
+    if "int" in document:
+        return Dimension(name, IntRange(*document["int"], **more), when)
+    return Dimension(name, FloatRange(*document["float"], **more), when)
+
 
 _ANOTHER = object()
 """A value that no condition names."""

@@ -4,6 +4,7 @@
 .../cells.json                           the planned cells
 .../dataset.json                         what a report must know of the dataset
 .../events.jsonl                         appended by the driver only; states, no curves
+.../proposals.jsonl                      of a search: what it asked for, in order
 .../lease.json                           one driver at a time
 .../live.json, stop.json                 what runs where, for `uscl status`; a request of `uscl stop`
 .../logs/<cell>-<attempt>.log            .../report/...
@@ -23,7 +24,7 @@ from typing import Any
 import yaml
 
 from uscl.errors import SpecError, StoreError
-from uscl.records import NO_FACTS, CellPlan, DatasetFacts
+from uscl.records import NO_FACTS, CellPlan, DatasetFacts, Proposal
 from uscl.store.files import explained, make_folder
 from uscl.store.lease import Holder, Lease, acquire_lease, find_holder, holder_of
 from uscl.store.roots import StoreRoot, open_files, store_root
@@ -159,11 +160,30 @@ class SweepFolder:
 
     def read_events(self) -> list[dict[str, Any]]:
         """The records of events.jsonl in order. Torn lines are left out; how many is logged."""
-        content = self._files.read_if_there("events.jsonl") or b""
+        return self._records("events.jsonl")
+
+    def append_proposal(self, proposal: Proposal) -> None:
+        """Add one to proposals.jsonl, before anything of it is trained. As `append_event`."""
+        self._files.append("proposals.jsonl", encode_json(proposal.to_json()))
+
+    def read_proposals(self) -> tuple[Proposal, ...]:
+        """What `append_proposal` kept, by index; of several with one index the last. Torn lines are left out."""
+        found: dict[int, Proposal] = {}
+        for record in self._records("proposals.jsonl"):
+            try:
+                proposal = Proposal.from_json(record)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("%s/proposals.jsonl: a record that is no proposal is left out (%s)", self.path, error)
+                continue
+            found[proposal.index] = proposal
+        return tuple(found[index] for index in sorted(found))
+
+    def _records(self, name: str) -> list[dict[str, Any]]:
+        content = self._files.read_if_there(name) or b""
         records = [_record(line) for line in content.split(b"\n") if line]
         whole = [record for record in records if record is not None]
         if len(whole) < len(records):
-            log.warning("%s/events.jsonl: %d torn lines left out", self.path, len(records) - len(whole))
+            log.warning("%s/%s: %d torn lines left out", self.path, name, len(records) - len(whole))
         return whole
 
     # ---- logs and report

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -30,36 +30,26 @@ from uscl.records import (
     SweepEvent,
     TrialEvent,
 )
+from uscl.store.files import StoreFull
 from uscl.store.roots import StoreRoot
 from uscl.store.stages import new_attempt
 from uscl.store.sweeps import shared_log
 from uscl.sweep.event_log import EventLog, event_record
 from uscl.sweep.failures import advised, policy_of
 from uscl.sweep.folders import folder_of
-from uscl.sweep.nodes import Needs
+from uscl.sweep.growing import Growth
 from uscl.sweep.order import LAST_EVENTS, TrialOrder
 from uscl.sweep.outlook import cell_store, link
 from uscl.sweep.plan import PlannedCell
 from uscl.sweep.queue import CellQueue, CellState, Turn
-from uscl.sweep.study import Study, StudyCell
+from uscl.sweep.study import Study, StudyCell, grow_queue, study_of
+from uscl.sweep.terms import Terms, order_of
 from uscl.sweep.trial_log import log_tail
 
 LOG_TAIL_LINES = 20
 """Lines of an attempt's log that go into events.jsonl with its failure."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What every order of this start has in common."""
-
-    device: str
-    cpus: float
-    run_trial: str
-    session_path: StoreRoot
-    needs: Needs | None = None
-    """What a node must have that joins after the preflight; None: none does."""
 
 
 @dataclass(slots=True)
@@ -82,7 +72,10 @@ class Dispatch:
         sinks: Sequence[Sink],
         terms: Terms,
         clock: Callable[[], float] = time.time,
+        growth: Growth | None = None,
+        slots: int | None = None,
     ) -> None:
+        """Of a search, `growth` gives it cells as it goes, when one of `slots` is free; None: they are all there."""
         self.failures: dict[str, Failed] = {}
         """The last failure of each cell that has not finished since."""
         self.trained: Counter[str] = Counter()
@@ -104,22 +97,30 @@ class Dispatch:
         self.paused = ""
         """Why nothing is handed out until the store has room again; empty where it has."""
         self._warned: set[str] = set()
+        self._growth, self._slots = growth, slots
+        if growth is not None:
+            self._tell_cells()
 
     # ---- what Tune asks and tells
 
     def take(self, trial: str) -> TrialOrder | Turn:
         """The order for a new trial, or that there is none."""
         with self._lock:
-            if self.paused and self._queue.is_waiting and not self._queue.draining:
+            if self.paused and (self._queue.is_waiting or self._growth is not None) and not self._queue.draining:
                 return Turn.WAIT
             taken = self._queue.take(trial)
-            if isinstance(taken, Turn):
-                return taken
+            while isinstance(taken, Turn):
+                grown = self._grow()
+                if grown is None:
+                    return taken
+                if not grown:  # no space to note a proposal in; it is asked for again
+                    return Turn.WAIT
+                taken = self._queue.take(trial)
             cell, name = self._study.cell(taken), new_attempt()
             folders = [self._folders[sweep] for sweep in cell.declared]
             attempt = _Attempt(cell, name, shared_log(folders, cell.planned.plan.cell, name))
             self._attempts[trial] = attempt
-            return self._order(cell, attempt)
+            return order_of(self._study, cell, attempt.name, attempt.log_path, self._terms, self._queue)
 
     def event(self, trial: str, event: TrialEvent, *, node: str) -> None:
         """Something happened in a trial; news of a trial that is over are dropped."""
@@ -187,6 +188,43 @@ class Dispatch:
         self.error = self.error or error
         self.stopping.set()
         self.drain()
+
+    # ---- a search, which grows
+
+    @property
+    def study(self) -> Study:
+        """With all cells that there are by now."""
+        return self._study
+
+    def _grow(self) -> bool | None:
+        """Have a search propose, or choose its winners: whether that could be kept; None where there is no more."""
+        full = self._slots is not None and len(self._queue.live) >= self._slots
+        if self._growth is None or self._queue.draining or full:
+            return None
+        try:
+            if not self._growth.more(self._queue):
+                return None
+        except StoreFull as error:
+            self.pause(str(error))
+            return False
+        known = {cell.key for cell in self._study.cells}
+        self._study = study_of([self._growth.plan])
+        grow_queue(self._queue, self._study.cells, known=known, store_root=self._study.store_root)
+        self._tell_cells()
+        return True
+
+    def _tell_cells(self) -> None:
+        """Keep the cells as they stand, and tell the sinks."""
+        cells = [cell.plan for cell in self._study.cells]
+        try:
+            self._folders[self._study.identity].write_cells(cells)
+        except StoreError as error:
+            self._warn_once(f"cells.json: {error}; results are not affected")
+        for sink in self._sinks:
+            try:
+                sink.on_cells(cells)
+            except Exception:
+                self._warn_once(f"{type(sink).__name__} failed; the sweep goes on")
 
     # ---- books
 
@@ -258,33 +296,6 @@ class Dispatch:
             return [name for name, ref in refs.items() if self._queue.is_present(name) and not store.has(ref)]
         except StoreError:
             return []
-
-    def _order(self, cell: StudyCell, attempt: _Attempt) -> TrialOrder:
-        plan, resources = cell.planned.plan, self._study.resources
-        return TrialOrder(
-            number=plan.number,
-            cell=plan.cell,
-            spec=cell.planned.spec.model_dump(mode="json"),
-            store_root=str(self._study.store_root),
-            namespace=plan.namespace,
-            dataset_path=str(cell.dataset_path),
-            attempt=attempt.name,
-            present=tuple(ref.key for ref in plan.stages.values() if self._queue.is_present(link(plan, ref))),
-            log_path=str(attempt.log_path),
-            session_path=str(self._terms.session_path),
-            device=self._terms.device,
-            cpus=self._terms.cpus,
-            amp=resources.amp,
-            progress_every_s=resources.progress_every_s,
-            run_trial=self._terms.run_trial,
-            gpus=resources.gpus_per_trial,
-            names=plan.stage_names,
-            parts=tuple(name.removeprefix("evaluate/") for name in plan.stages if name.startswith("evaluate/")),
-            series=cell.series,
-            also=cell.also,
-            needs=asdict(self._terms.needs) if self._terms.needs else {},
-            phantom=cell.phantom,
-        )
 
     # ---- history and sinks
 

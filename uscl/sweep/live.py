@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -75,6 +75,10 @@ class LiveFile:
             else:
                 self._trials[event.cell] = self._after(event)
             self._news = True
+
+    def on_cells(self, cells: Sequence[CellPlan]) -> None:
+        """A search has proposed more."""
+        self._cells = {cell.cell: cell for cell in cells}
 
     def close(self) -> None:
         """End the thread and remove the file."""

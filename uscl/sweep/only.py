@@ -28,6 +28,8 @@ def only(study: Study, conditions: Sequence[str]) -> Study:
     """
     if not conditions:
         return study
+    if any(plan.spec.search is not None for plan in study.plans):
+        raise SpecError("--only: a search proposes its own cells; --set NAME=VALUE fixes a setting of all of them")
     wanted: dict[str, list[str]] = {}
     for key, value in _parsed(conditions):
         _require_key(key, study)

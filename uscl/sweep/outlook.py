@@ -94,12 +94,13 @@ def to_do(plan: SweepPlan) -> tuple[CellOutlook, ...]:
 
 
 def queue_cells(cells: Sequence[PlannedCell]) -> list[QueueCell]:
-    """The cells as the queue wants them; seed blocks are numbered as they first occur."""
+    """The cells as the queue wants them; seed blocks are numbered as they first occur; a proposal is a block."""
     blocks: dict[Any, int] = {}
     queued = []
     for planned in cells:
         plan, spec = planned.plan, planned.spec
-        block = blocks.setdefault((spec.seed.pretrain, spec.seed.finetune, spec.labels.draw), len(blocks))
+        seeds = (spec.seed.pretrain, spec.seed.finetune, spec.labels.draw)
+        block = blocks.setdefault(seeds, len(blocks)) if plan.proposal is None else plan.proposal
         links = {name: link(plan, ref) for name, ref in plan.stages.items()}
         trained = tuple(value for name, value in links.items() if not name.startswith("evaluate"))
         evaluated = tuple(value for name, value in links.items() if name.startswith("evaluate"))

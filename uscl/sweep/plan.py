@@ -7,11 +7,11 @@ or a GPU is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from uscl.data.dataset import open_dataset
 from uscl.data.facts import dataset_facts
@@ -21,7 +21,7 @@ from uscl.records import CellPlan, DatasetFacts
 from uscl.spec.proposals import refuse_hopeless
 from uscl.spec.sweep import Cell, CellMaker, SweepSpec, place_of
 from uscl.spec.trial import TrialSpec, flatten
-from uscl.stages.keys import Chain, chain
+from uscl.stages.keys import EVALUATED_PARTS, Chain, chain
 from uscl.store.roots import StoreRoot
 from uscl.store.roots import store_root as find_root
 from uscl.sweep.asked import check_report_classes, unread_settings
@@ -57,9 +57,16 @@ class Duplicate:
     same_as: int
 
 
+CellPlanner: TypeAlias = Callable[[Cell, Collection[str]], PlannedCell]
+"""The plan of a cell that is scored on these splits (`val`, `test`). SpecError where the dataset forbids it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """A sweep, checked and keyed; nothing in it depends on what the store holds."""
+    """A sweep, checked and keyed; nothing in it depends on what the store holds.
+
+    That of a search has no cells: `proposals.grown` gives it those that it has proposed so far.
+    """
 
     spec: SweepSpec
     identity: str
@@ -72,6 +79,8 @@ class SweepPlan:
     facts: DatasetFacts = field(default_factory=DatasetFacts)
     unread: tuple[str, ...] = ()
     """Settings that the sweep file or `--set` gives and no cell reads."""
+    planner: CellPlanner | None = field(default=None, repr=False, compare=False)
+    """Plans one cell more: for a search, which makes its cells as it goes."""
 
     @property
     def phantom_by_machine(self) -> bool:
@@ -94,11 +103,12 @@ def plan_sweep(spec: SweepSpec, *, store_root: str | StoreRoot, share: bool = Tr
     root = _absolute(store_root) if isinstance(store_root, Path) else find_root(store_root)
     dataset_path, index = _find_data(spec, root)
     check_report_classes(spec, index)
-    _refuse_hopeless(spec, index)
     cells: dict[str, PlannedCell] = {}
     duplicates, asked = [], []
+    planner = partial(_plan_cell, sweep=spec, index=index, share=share)
+    _refuse_hopeless(spec, planner)
     for cell in spec.cells():
-        planned = _plan_cell(cell, spec, index, share=share)
+        planned = planner(cell, tuple(EVALUATED_PARTS))
         asked.append((cell, planned.chain))
         first = cells.setdefault(planned.plan.cell, planned)
         if first is not planned:
@@ -113,6 +123,7 @@ def plan_sweep(spec: SweepSpec, *, store_root: str | StoreRoot, share: bool = Tr
         duplicates=tuple(duplicates),
         facts=dataset_facts(index),
         unread=unread_settings(asked, index),
+        planner=planner,
     )
 
 
@@ -138,18 +149,18 @@ def _find_data(spec: SweepSpec, store_root: StoreRoot) -> tuple[Path, DatasetInd
     return path, open_dataset(path).index
 
 
-def _refuse_hopeless(spec: SweepSpec, index: DatasetIndex) -> None:
+def _refuse_hopeless(spec: SweepSpec, planner: CellPlanner) -> None:
     """SpecError where this dataset refuses whatever a search may propose."""
     search, maker = spec.search, spec.maker
     if search is None or maker is None:
         return
     where = place_of("search.space", spec.places)
-    attempt = partial(_plan_proposal, spec, maker, index)
+    attempt = partial(_plan_proposal, maker, planner)
     refuse_hopeless(search, attempt, where, tried_at_most=_NUM_TRIED)
 
 
-def _plan_proposal(spec: SweepSpec, maker: CellMaker, index: DatasetIndex, params: Mapping[str, Any]) -> PlannedCell:
-    return _plan_cell(maker.cell(1, params), spec, index, share=True)
+def _plan_proposal(maker: CellMaker, planner: CellPlanner, params: Mapping[str, Any]) -> PlannedCell:
+    return planner(maker.cell(1, params), tuple(EVALUATED_PARTS))
 
 
 def _refuse_huge(spec: SweepSpec) -> None:
@@ -160,7 +171,9 @@ def _refuse_huge(spec: SweepSpec) -> None:
             raise spec.error(f"phantom.{name}", f"expected at most {largest}, got {given:.3g}")
 
 
-def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool) -> PlannedCell:
+def _plan_cell(
+    cell: Cell, parts: Collection[str], *, sweep: SweepSpec, index: DatasetIndex, share: bool
+) -> PlannedCell:
     check_content(cell, index)
     try:
         links = chain(cell.spec, index)
@@ -169,6 +182,7 @@ def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool
     except SpecError as error:  # worded as `setting: message`; here it gets its place
         raise cell.error(*str(error).split(": ", 1)) from None
     check_against_data(cell, links, index)
+    links = links.scored_on(parts)
     plan = CellPlan(
         number=cell.number,
         cell=links.cell,

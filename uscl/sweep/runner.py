@@ -16,19 +16,22 @@ from dataclasses import dataclass, field
 from uscl.records import Failed, Sink
 from uscl.store.roots import StoreRoot
 from uscl.sweep.cluster import HeadWatch, Site, find_site, needs_of, running_ray
-from uscl.sweep.dispatch import Dispatch, Terms
+from uscl.sweep.dispatch import Dispatch
 from uscl.sweep.fit import Watch, asked, fit
 from uscl.sweep.folders import knows, leased, session, write_plans
+from uscl.sweep.growing import Growth, growth_of
 from uscl.sweep.live import live_sinks
 from uscl.sweep.order import RUN_TRIAL
 from uscl.sweep.plan import SweepPlan
 from uscl.sweep.preflight import Placement, check_store, have_data
+from uscl.sweep.proposals import goes_on
 from uscl.sweep.queue import CellState
 from uscl.sweep.signals import Stopped, StopRequests, stop_requests
 from uscl.sweep.skipped import failed_links
 from uscl.sweep.space import SpaceWatch
 from uscl.sweep.stop_orders import stop_orders
-from uscl.sweep.study import Study, queue_of
+from uscl.sweep.study import Study, queue_of, study_of
+from uscl.sweep.terms import Terms
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +98,7 @@ def run_study(
     at once.
     """
     started = time.monotonic()
-    idle = not unfinished(study)
+    idle = not is_unfinished(study)
     if idle and all(knows(plan) for plan in study.plans):
         return _nothing_done(study)
     site = None
@@ -109,6 +112,9 @@ def run_study(
         requests.until_s = options.until_s
         try:
             with leased(study, requests), session(study, requests) as path, stop_orders(study, requests):
+                growth = growth_of(study)
+                if growth is not None:
+                    study = study_of([growth.first()])
                 write_plans(study, say)
                 if site is None:  # a killed driver, or sweeps that share its stages: only the sinks hear
                     with _open(open_sinks, requests, say):
@@ -116,7 +122,8 @@ def run_study(
                 for plan in study.datasets:
                     with requests.at_once():
                         have_data(plan, say)
-                dispatch = _run(study, site, open_sinks, options=options, session_path=path, requests=requests, say=say)
+                start = _Start(study, site, growth, options, path, requests, say)
+                dispatch = _run(start, open_sinks)
         except Stopped:
             say(f"{asked(requests)} before any trial; nothing was to be saved")
             return _not_begun(study, requests, seconds=time.monotonic() - started)
@@ -124,38 +131,43 @@ def run_study(
             say(requests.lost or "stopped at once; what is in the store stays, run again to go on")
         elif dispatch.error is not None:
             raise dispatch.error
-        return _outcome(study, dispatch, requests, seconds=time.monotonic() - started)
+        return _outcome(dispatch.study, dispatch, requests, seconds=time.monotonic() - started)
 
 
-def _run(
-    study: Study,
-    site: Site,
-    open_sinks: Callable[[], Sequence[Sink]],
-    *,
-    options: RunOptions,
-    session_path: StoreRoot,
-    requests: StopRequests,
-    say: Say,
-) -> Dispatch:
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """One start, once its leases are held."""
+
+    study: Study
+    site: Site
+    growth: Growth | None
+    options: RunOptions
+    session_path: StoreRoot
+    requests: StopRequests
+    say: Say
+
+
+def _run(start: _Start, open_sinks: Callable[[], Sequence[Sink]]) -> Dispatch:
     """Everything that needs Ray: the books of the start when it has ended."""
+    study, options, requests, say = start.study, start.options, start.requests, start.say
 
     def sinks_of(placement: Placement) -> Sequence[Sink]:
         """Those of the caller, and what lets other processes see how the sweep stands."""
         return [*open_sinks(), *live_sinks(study, placement)]
 
     with (
-        running_ray(study, site, workers=options.workers, requests=requests, say=say) as placement,
+        running_ray(study, start.site, workers=options.workers, requests=requests, say=say) as placement,
         _open(lambda: sinks_of(placement), requests, say) as sinks,
     ):
         requests.install()  # once more: Ray may have taken some
         needs = needs_of(study) if options.address else None
-        terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path, needs)
-        queue = queue_of(study, slots=placement.workers)
+        terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, start.session_path, needs)
+        queue, slots = queue_of(study, slots=placement.workers), placement.workers
         if options.skip_failed:
             queue.hold(failed_links(study, say))
-        dispatch = Dispatch(study, queue, sinks=sinks, terms=terms)
-        space, head = SpaceWatch(study.store_root), HeadWatch(site.address)
-        fit(dispatch, placement, Watch(dispatch, space, head, session_path, requests, say))
+        dispatch = Dispatch(study, queue, sinks=sinks, terms=terms, growth=start.growth, slots=slots)
+        space, head = SpaceWatch(study.store_root), HeadWatch(start.site.address)
+        fit(dispatch, placement, Watch(dispatch, space, head, start.session_path, requests, say))
     return dispatch
 
 
@@ -204,6 +216,11 @@ def unfinished(study: Study) -> tuple[str, ...]:
     """Keys of the cells that the store does not hold yet."""
     queue = queue_of(study)
     return tuple(cell.key for cell in study.cells if queue.state(cell.key) is not CellState.FINISHED)
+
+
+def is_unfinished(study: Study) -> bool:
+    """Whether there is anything to do: a cell that the store lacks, or a search that has not ended."""
+    return bool(unfinished(study)) or any(goes_on(plan) for plan in study.plans)
 
 
 def _outcome(study: Study, dispatch: Dispatch, requests: StopRequests, *, seconds: float) -> StudyOutcome:

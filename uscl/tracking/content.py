@@ -233,9 +233,16 @@ def _tags(
         "uscl.attempts": str(len(history.attempts)),
         "uscl.flags": " ".join(flags),
         "uscl.failure": clipped(history.failure, TAG_CHARACTERS),
+        **_search_tags(cell),
         **{f"uscl.{stage}": ref.key for stage, ref in cell.stages.items() if not stage.startswith("evaluate")},
         **{f"uscl.{name}": clipped(text_of(value), TAG_CHARACTERS) for name, value in cell.axes.items()},
     }
+
+
+def _search_tags(cell: CellPlan) -> dict[str, str]:
+    if cell.proposal is None:
+        return {}
+    return {"uscl.proposal": number_tag(cell.proposal), "uscl.winner": "yes" if cell.is_winner else "no"}
 
 
 def _curve(store: StageStore, cell: CellPlan, stage: str, manifest: StageManifest | None) -> Iterator[Measurement]:

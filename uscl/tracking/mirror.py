@@ -136,6 +136,10 @@ class Mirror:
         """Note the event for the thread."""
         self._backlog.note(event)
 
+    def on_cells(self, cells: Sequence[CellPlan]) -> None:
+        """Note the cells of a search for the thread, which takes them up at its next look."""
+        self._cells = tuple(cells)
+
     def close(self) -> None:
         """Let the thread say how the sweep ended; waits for it, but not for ever."""
         self._closing.set()
@@ -175,17 +179,18 @@ class Mirror:
         else:
             self._copier.require_same_file()
         news = self._backlog.take()
+        self._copier.cells = cells = self._cells
         if self._all_copied:
             self._copy_parent(news)
-            _copy_cells(self._copier, self._told_of(news), self._backlog.history)
+            _copy_cells(self._copier, self._told_of(news, cells), self._backlog.history)
         elif (
             news.histories or final
         ):  # a run says when it began, and that cannot be changed: none before the first event
             if final:
                 ended = {cell: interrupted(history) for cell, history in news.histories.items()}
-                _copy_all(self._copier, self._cells, ended)
+                _copy_all(self._copier, cells, ended)
             else:
-                _copy_all(self._copier, self._cells, news.histories, history_of=self._backlog.history)
+                _copy_all(self._copier, cells, news.histories, history_of=self._backlog.history)
             self._all_copied = True
 
     def _open(self) -> Any:
@@ -209,11 +214,11 @@ class Mirror:
             self._parent_is_old = False
             self._parent_due_s = started + (time.monotonic() - started) / PARENT_FRACTION
 
-    def _told_of(self, news: News) -> list[CellPlan]:
+    def _told_of(self, news: News, cells: Sequence[CellPlan]) -> list[CellPlan]:
         """Cells that have something new to show: each run carries the curves of all its stages."""
         return [
             cell
-            for cell in self._cells
+            for cell in cells
             if cell.cell in news.cells or (news.stages and not news.stages.isdisjoint(cell.stages.values()))
         ]
 
