@@ -281,7 +281,7 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The trial ended by an exception. `failure` names its class: `error`, `oom`, `lost`, `store`."""
+    """The trial ended by an exception. `failure` names its class, a line of `sweep.failures.POLICIES`."""
 
     failure: str
     message: str

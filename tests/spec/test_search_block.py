@@ -8,6 +8,7 @@ import pytest
 from sweep_files import GOOD, load_text
 
 from uscl.errors import SpecError
+from uscl.spec.points import every_point
 from uscl.spec.space import Bound, Choice, Dimension, FloatRange, IntRange
 
 HEAD = """\
@@ -105,6 +106,7 @@ BAD = [
     ("no objectives", HEAD + "search: {trials: 3}\n", "4: search: lacks objectives; what is sought, as in 'objectives: {val/dsc: maximize}'"),
     ("no space", HEAD + "search: {trials: 3, objectives: {val/dsc: maximize}}\n", "4: search: lacks space; the settings to vary, as in 'space: {temporal.window: {int: [1, 20]}}'"),
     ("unknown key", with_key("tirals: 3"), "10: search.tirals: unknown key; did you mean 'search.trials'?"),
+    ("unknown key of a group", with_key("constrains: {val/dsc: {min: 0}}"), "10: search.constrains: unknown key; did you mean 'search.constraints'?"),
     ("unknown sampler", with_key("sampler: tpee"), "10: search.sampler: expected one of tpe, random, gp, nsga2, got 'tpee'; did you mean 'tpe'?"),
     ("no trials", SEARCH.replace("trials: 8", "trials: 0"), "5: search.trials: expected at least 1, got '0'"),
     ("half a trial", SEARCH.replace("trials: 8", "trials: 2.5"), "5: search.trials: expected a whole number, got '2.5'"),
@@ -233,16 +235,30 @@ def test_set_takes_a_setting_out_of_the_space_and_conditions_on_it_are_settled(t
         return search.space, search.notes
 
     assert narrowed() == ((polarity, window, stage), ())
-    assert narrowed("temporal.window=5") == ((polarity, stage), ("temporal.window=5 is fixed by --set",))
+    assert narrowed("temporal.window=5") == ((polarity, stage), ("temporal.window=5 is fixed",))
     assert narrowed("temporal.polarity=positive")[0] == (Dimension("temporal.window", IntRange(1, 20)), stage)
     space, notes = narrowed("temporal.polarity=none")
     assert space == (stage,)
     assert notes == (
-        "temporal.polarity=none is fixed by --set",
-        "temporal.window is never asked for: temporal.polarity is not what its `when` says",
+        "temporal.polarity=none is fixed",
+        "temporal.window is never asked for",
     )
     assert narrowed("finetune.steps=5") == ((polarity, window, stage), ())
     assert narrowed("temporal.stage=[both]")[0] == (polarity, window), "a list of one is a value"
+
+
+def test_a_condition_on_a_step_is_met_by_that_step(tmp_path: Path):
+    """0.1 + 2 x 0.1 is 0.30000000000000004, which is what a sampler proposes for the 0.3 of the file."""
+    text = with_space("labels.fraction: {float: [0.1, 0.5], step: 0.1}")
+    text += "    temporal.guard: {choice: [1, 2], when: {labels.fraction: [0.3, 0.5]}}\n"
+    search = load_text(tmp_path, text).search
+    assert search is not None and search.size == 21 * (3 + 2 * 2)
+    points = list(every_point(search.space))
+    assert len(points) == search.size
+    assert {round(point["labels.fraction"], 9) for point in points if "temporal.guard" in point} == {0.3, 0.5}
+    guarded = load_text(tmp_path, text, sets=("labels.fraction=0.3",)).search
+    assert guarded is not None and guarded.space[-1] == Dimension("temporal.guard", Choice((1.0, 2.0)))
+    assert load_text(tmp_path, text, sets=("labels.fraction=0.4",)).search.size == 21
 
 
 def test_a_condition_that_set_settles_no_longer_stands_in_the_way_of_gp(tmp_path: Path):

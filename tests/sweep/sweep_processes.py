@@ -17,9 +17,9 @@ class Driver:
 
     script = "sweep_driver.py"
 
-    def __init__(self, root: Path, **options):
+    def __init__(self, root: Path, *, env=None, **options):
         paths = [str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path), "OMP_NUM_THREADS": "1"}
+        env = dict(env or os.environ, PYTHONPATH=os.pathsep.join(path for path in paths if path), OMP_NUM_THREADS="1")
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.process = subprocess.Popen(

@@ -11,13 +11,14 @@ from uscl.errors import SpecError
 from uscl.records import CellFinished
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.books import State
-from uscl.sweep.dispatch import Dispatch, Terms
+from uscl.sweep.dispatch import Dispatch
 from uscl.sweep.folders import write_plans
 from uscl.sweep.growing import growth_of
 from uscl.sweep.order import RUNNING
 from uscl.sweep.proposals import goes_on, grown, known_proposals, standing
 from uscl.sweep.queue import CellState
 from uscl.sweep.study import queue_of, study_of
+from uscl.sweep.terms import Terms
 
 
 @pytest.fixture(autouse=True)

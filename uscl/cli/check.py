@@ -18,6 +18,8 @@ from uscl.report.footnotes import spans
 from uscl.spec.positions import one_line
 from uscl.spec.reader import load_sweep
 from uscl.spec.reference import settings_page, sweep_schema
+from uscl.store.roots import StoreRoot
+from uscl.sweep.editions import edition_notes
 from uscl.sweep.outlook import link, survey
 from uscl.sweep.plan import SweepPlan, plan_sweep
 from uscl.sweep.study import distinct_cells, study_of
@@ -43,7 +45,7 @@ def check(
     data: str | None,
     name: str | None,
     sets: Sequence[str],
-    store: Path,
+    store: StoreRoot,
 ) -> None:
     """Check sweep files; print their cells, and what each would reuse.
 
@@ -119,8 +121,9 @@ def plan_lines(plan: SweepPlan, cells: Sequence[Mapping[str, Any]]) -> list[str]
     if plan.spec.search is not None:
         lines += search_lines(plan.spec.search)
     if not cells:
-        return lines
-    return [*lines, *aligned([head, *rows]), *_twins(plan), *unread_note(plan), _labels(plan), _summary(cells)]
+        return [*lines, *edition_notes(plan)]
+    notes = [*_twins(plan), *unread_note(plan), *edition_notes(plan)]
+    return [*lines, *aligned([head, *rows]), *notes, _labels(plan), _summary(cells)]
 
 
 def unread_note(plan: SweepPlan) -> list[str]:

@@ -29,8 +29,8 @@ def search_lines(search: SearchSpec) -> list[str]:
     lines += [f"keep {_in_bounds(name, bound)}" for name, bound in search.constraints.items()]
     rows = [(dimension.name, in_words(dimension.values), _condition(dimension)) for dimension in search.space]
     lines += aligned([("setting", "values", "asked for"), *rows])
-    lines += [f"{note}: a search of its own" for note in search.notes]
-    return [*lines, _size(search)]
+    said = [f"by --set {', '.join(search.notes)}: another search than the file's"] if search.notes else []
+    return [*lines, *said, _size(search)]
 
 
 def _in_bounds(name: str, bound: Bound) -> str:

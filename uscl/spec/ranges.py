@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isclose, isfinite
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -239,17 +239,19 @@ def _values(asked: _Asked, node: Located, dimension: Dimension) -> tuple[Any, ..
     for item in items:
         where = f"{_at(asked.place, asked.name, item.line)}: when: {dimension.name}"
         value = checked(dimension.name, item.plain(), where, field=other.field).value
-        _require_taken(value, dimension.values, where)
-        values.append(value)
+        values.append(_taken(value, dimension.values, where))
     return tuple(dict.fromkeys(values))
 
 
-def _require_taken(value: Any, values: Range, where: str) -> None:
-    """SpecError where a range never takes a value."""
+def _taken(value: Any, values: Range, where: str) -> Any:
+    """A value as its range computes it, which is 0.1 + 2 x 0.1 and not 0.3. SpecError where it never takes it."""
     if isinstance(values, FloatRange) and values.step is None:
         raise SpecError(f"{where}: is drawn from a continuous range; a condition needs a choice, or a range with steps")
     if not takes(values, value):
         raise SpecError(f"{where}: is never '{shown(value)}' in this space; expected {in_words(values)}")
+    if isinstance(values, FloatRange) and values.step is not None:
+        return min(values.low + round((value - values.low) / values.step) * values.step, values.high)
+    return value
 
 
 def takes(values: Range, value: Any) -> bool:
@@ -283,13 +285,20 @@ def narrowed(
     for placed in space:
         dimension = placed.dimension
         if dimension.name in fixed:
-            gone[dimension.name] = f"{dimension.name}={shown(fixed[dimension.name])} is fixed by --set"
+            gone[dimension.name] = f"{dimension.name}={shown(fixed[dimension.name])} is fixed"
             continue
         lost = {name: values for name, values in dimension.when.items() if name in gone}
-        never = [name for name, values in lost.items() if name not in fixed or fixed[name] not in values]
+        never = [name for name, values in lost.items() if name not in fixed or not _is_among(fixed[name], values)]
         if never:
-            gone[dimension.name] = f"{dimension.name} is never asked for: {never[0]} is not what its `when` says"
+            gone[dimension.name] = f"{dimension.name} is never asked for"
             continue
         when = {name: values for name, values in dimension.when.items() if name not in lost}
         kept.append(replace(placed, dimension=replace(dimension, when=when)))
     return tuple(kept), tuple(gone.values())
+
+
+def _is_among(value: Any, values: Sequence[Any]) -> bool:
+    """Whether a value is one of some, but for the last digits of a number."""
+    if isinstance(value, float):
+        return any(isinstance(other, (int, float)) and isclose(value, other, rel_tol=1e-9) for other in values)
+    return value in values

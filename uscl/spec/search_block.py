@@ -14,7 +14,7 @@ from uscl.spec.documents import Document
 from uscl.spec.positions import Located
 from uscl.spec.ranges import PlacedDimension, narrowed, read_space
 from uscl.spec.report_checks import require_measurement
-from uscl.spec.settings import Given, checked, did_you_mean, fields_of, flatten_located, shown
+from uscl.spec.settings import Given, checked, did_you_mean, fields_of, require_known, shown
 from uscl.spec.space import Bound, Direction, SearchSpec
 from uscl.spec.trial import Count, Section
 
@@ -72,9 +72,7 @@ def read_search(document: Document, options: Mapping[str, Given], fixed: Mapping
         _refuse_options(document, options)
         return None
     _refuse_rivals(document)
-    block = Located({"search": document.block("search")}, 1)
-    flat = flatten_located(block, document.place, known=search_fields()) if block.value["search"].value else {}
-    given = flat | {name: option for name, option in options.items() if name in search_fields()}
+    given = _keys(document) | {name: option for name, option in options.items() if name in search_fields()}
     plain = {key: _plain(key, given, document) for key in _PLAIN}
     objectives = _objectives(_required("objectives", given, document))
     written = _required("space", given, document)
@@ -93,6 +91,16 @@ def read_search(document: Document, options: Mapping[str, Given], fixed: Mapping
     return PlacedSearch(search, where, {placed.dimension.name: placed.place for placed in kept})
 
 
+def _keys(document: Document) -> dict[str, Given]:
+    """The keys of the block by dotted name; SpecError for an unknown one."""
+    given = {}
+    for key, node in document.block("search").value.items():
+        name = f"{PREFIX}{key}"
+        require_known(name, document.place.at(name, node.line), known=search_fields())
+        given[name] = Given(node, document.place)
+    return given
+
+
 def _refuse_options(document: Document, options: Mapping[str, Given]) -> None:
     for name, option in options.items():
         if name in search_fields():
@@ -103,9 +111,7 @@ def _refuse_rivals(document: Document) -> None:
     for key in ("rows", "grid"):
         if key in document.keys:
             line = document.keys["search"].line
-            raise SpecError(
-                f"{document.at(key)}: 'search:' (line {line}) proposes the cells; keep one of the two"
-            )
+            raise SpecError(f"{document.at(key)}: 'search:' (line {line}) proposes the cells; keep one of the two")
 
 
 def _required(key: str, given: Mapping[str, Given], document: Document) -> Given:

@@ -149,7 +149,7 @@ class Board:
             self.failed.pop(cell, None)
             if event.result.outcome is Outcome.DIVERGED:  # what it lacks will never be
                 self._done.update(self._needs[cell])
-        elif isinstance(event, Failed):
+        elif isinstance(event, Failed) and event.failure != "full":  # the sweep pauses, and the cell waits
             self.failed[cell] = event
 
     def counts(self) -> Mapping[str, int]:

@@ -22,11 +22,21 @@ from uscl.spec.proposals import refuse_hopeless
 from uscl.spec.sweep import Cell, CellMaker, SweepSpec, place_of
 from uscl.spec.trial import TrialSpec, flatten
 from uscl.stages.keys import EVALUATED_PARTS, Chain, chain
+from uscl.store.roots import StoreRoot
+from uscl.store.roots import store_root as find_root
 from uscl.sweep.asked import check_report_classes, unread_settings
 from uscl.sweep.data_checks import check_against_data, check_content, placed
 
 _NUM_TRIED = 50
 """Points of a search that are tried on the data before all are called impossible."""
+LARGEST_PHANTOM: Mapping[str, int] = {
+    "patients": 100_000,
+    "clips_per_patient": 1_000,
+    "frames_per_clip": 100_000,
+    "labels_per_patient": 1_000,
+    "size": 8_192,
+}
+"""Far beyond what anybody renders; a slip of the keyboard is beyond that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,7 @@ class SweepPlan:
 
     spec: SweepSpec
     identity: str
-    store_root: Path
+    store_root: StoreRoot
     dataset_path: Path
     """Absolute; a generated dataset may not be there yet."""
     dataset_fingerprint: str
@@ -72,6 +82,11 @@ class SweepPlan:
     planner: CellPlanner | None = field(default=None, repr=False, compare=False)
     """Plans one cell more: for a search, which makes its cells as it goes."""
 
+    @property
+    def phantom_by_machine(self) -> bool:
+        """Whether each machine builds the phantom for itself: the store is a bucket, and datasets are folders."""
+        return self.spec.data == "phantom" and not isinstance(self.store_root, Path)
+
     def cell(self, cell: str) -> PlannedCell:
         """The planned cell of that id; KeyError where there is none."""
         for planned in self.cells:
@@ -80,13 +95,13 @@ class SweepPlan:
         raise KeyError(cell)
 
 
-def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> SweepPlan:
+def plan_sweep(spec: SweepSpec, *, store_root: str | StoreRoot, share: bool = True) -> SweepPlan:
     """Cells with their stage keys, duplicates collapsed; `share=False` gives each cell stage folders of its own.
 
     SpecError, at the place of the setting to change, where a cell is impossible on this dataset.
     """
-    store_root = _absolute(store_root)
-    dataset_path, index = _find_data(spec, store_root)
+    root = _absolute(store_root) if isinstance(store_root, Path) else find_root(store_root)
+    dataset_path, index = _find_data(spec, root)
     check_report_classes(spec, index)
     cells: dict[str, PlannedCell] = {}
     duplicates, asked = [], []
@@ -101,7 +116,7 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
     return SweepPlan(
         spec=spec,
         identity=spec.identity,
-        store_root=store_root,
+        store_root=root,
         dataset_path=dataset_path,
         dataset_fingerprint=index.fingerprint,
         cells=tuple(cells.values()),
@@ -117,12 +132,19 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100
 
 
-def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
+def _find_data(spec: SweepSpec, store_root: StoreRoot) -> tuple[Path, DatasetIndex]:
     if spec.data == "phantom":
         from uscl.data.phantom import phantom_index
+        from uscl.data.phantom_cache import phantom_folder
 
+        _refuse_huge(spec)
         index = phantom_index(spec.phantom)
-        return store_root / "data" / f"phantom-{index.fingerprint[:10]}", index
+        return phantom_folder(store_root, index.fingerprint), index
+    if "://" in spec.data:
+        raise SpecError(
+            f"data: {spec.data}: a dataset is a folder that every machine sees; copy it there, only the store may be "
+            "in a bucket"
+        )
     path = _absolute(spec.data)
     return path, open_dataset(path).index
 
@@ -139,6 +161,14 @@ def _refuse_hopeless(spec: SweepSpec, planner: CellPlanner) -> None:
 
 def _plan_proposal(maker: CellMaker, planner: CellPlanner, params: Mapping[str, Any]) -> PlannedCell:
     return planner(maker.cell(1, params), tuple(EVALUATED_PARTS))
+
+
+def _refuse_huge(spec: SweepSpec) -> None:
+    """SpecError for a phantom that nobody can mean: its index alone would not fit in memory."""
+    for name, largest in LARGEST_PHANTOM.items():
+        given = getattr(spec.phantom, name)
+        if given > largest:
+            raise spec.error(f"phantom.{name}", f"expected at most {largest}, got {given:.3g}")
 
 
 def _plan_cell(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from uscl.errors import SpecError
 from uscl.records import CellPlan, Sink, SweepEvent
 from uscl.spec.sweep import ResourcesSpec
+from uscl.store.roots import StoreRoot
 from uscl.sweep.outlook import link, queue_cells, survey
 from uscl.sweep.plan import PlannedCell, SweepPlan
 from uscl.sweep.queue import CellQueue, QueueCell
@@ -34,6 +36,8 @@ class StudyCell:
     dataset_path: Path
     declared: Mapping[str, CellPlan]
     """Sweep's identity -> the cell as it stands there, in the order of the study."""
+    phantom: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of its phantom, where every machine builds its own; empty otherwise."""
 
     @property
     def plan(self) -> CellPlan:
@@ -59,9 +63,13 @@ class Study:
     cells: tuple[StudyCell, ...]
     """Distinct ones, in the order of the sweeps."""
     resources: ResourcesSpec
+    _by_key: Mapping[str, StudyCell] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_key", {cell.key: cell for cell in self.cells})
 
     @property
-    def store_root(self) -> Path:
+    def store_root(self) -> StoreRoot:
         """The store of all of them."""
         return self.plans[0].store_root
 
@@ -80,10 +88,7 @@ class Study:
 
     def cell(self, key: str) -> StudyCell:
         """The cell of that key; KeyError where there is none."""
-        for cell in self.cells:
-            if cell.key == key:
-                return cell
-        raise KeyError(key)
+        return self._by_key[key]
 
     def cells_of(self, plan: SweepPlan) -> tuple[StudyCell, ...]:
         """The cells that one of the sweeps declares, in its own order."""
@@ -122,6 +127,7 @@ def distinct_cells(plans: Sequence[SweepPlan]) -> tuple[StudyCell, ...]:
                 planned=planned,
                 dataset_path=plan.dataset_path,
                 declared={sweep.identity: cell.plan for sweep, cell in where},
+                phantom=plan.spec.phantom.model_dump(mode="json") if plan.phantom_by_machine else {},
             )
         )
     return tuple(cells)

@@ -44,6 +44,8 @@ TableFiles = Callable[[], Mapping[str, str]]
 """Gives the report's files by name; called whenever the parent run is written."""
 FigureFiles = Callable[[], Mapping[str, bytes]]
 """Gives the figures by name; called when the parent run is written for the last time."""
+HistoryOf = Callable[[str], CellHistory]
+"""How a cell stands now, by its id."""
 
 
 class Copier:
@@ -86,11 +88,12 @@ class Copier:
         if not live:
             self._tracker.describe({f"mlflow.sharedViewState.{VIEW}": self._view()})
 
-    def copy_cell(self, cell: CellPlan, history: CellHistory) -> str | None:
+    def copy_cell(self, cell: CellPlan, history_of: HistoryOf) -> str | None:
         """Bring one cell's run up to date; its run id, or None where the cell has not begun."""
         assert self._parent is not None, "copy_parent comes first"
+        # The history after the store: a stage without the event that tells of it would be another sweep's.
         manifests = manifests_of(self._store, cell)
-        content = run_content(self._identity, cell, manifests, history)
+        content = run_content(self._identity, cell, manifests, history_of(cell.cell))
         if content is None:
             return None
         known = self._tracker.ensure("uscl.cell", content, parent=self._parent.run_id)
@@ -99,6 +102,10 @@ class Copier:
         self._attach(known, self._texts(cell, manifests), overlays=self._overlays(cell, manifests))
         self._name_dataset(known)
         return known.run_id
+
+    def require_same_file(self) -> None:
+        """FileNotFoundError where the embedded database is not the file that was opened."""
+        self._tracker.require_same_file()
 
     def kill_strays(self, live: Iterable[str]) -> None:
         """End the runs that a killed driver left RUNNING; `live` are the run ids of this sweep's cells."""
