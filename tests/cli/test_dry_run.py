@@ -91,3 +91,22 @@ def test_some_cells_are_counted_as_such_and_until_reaches_the_runner(monkeypatch
 def test_mistakes_are_one_line(arguments):
     with pytest.raises(SpecError, match=r"^--(json|only|until)"):
         call(*arguments)
+
+
+def test_a_search_is_taken_to_its_end_by_random_points(place):
+    space = "temporal.polarity: [none, positive], labels.fraction: [0.5, 1.0]"
+    block = f"search: {{trials: 9, repeats: 2, objectives: {{val/dsc: maximize}}, space: {{{space}}}}}\n"
+    (place / "small.yaml").write_text("name: small\nrecipe: demo\ndata: phantom\n" + block)
+    result = call("--dry-run")
+    lines = result.output.splitlines()
+    assert lines[0] == "small: 8 cells: 0 finished, 0 failed last time, 8 new", "four points, two repeats"
+    assert "  8 x evaluate: 8 new, 8 of unknown time" in lines
+    assert "note: random points stand for the proposals to come; the winners' test scores are not counted" in lines
+    assert result.return_value == 0 and not (place / "runs").exists()
+
+
+def test_only_is_not_for_a_search(place):
+    block = "search: {trials: 2, objectives: {val/dsc: maximize}, space: {labels.fraction: [0.5, 1.0]}}\n"
+    (place / "small.yaml").write_text("name: small\nrecipe: demo\ndata: phantom\n" + block)
+    with pytest.raises(SpecError, match="a search proposes its own cells"):
+        call("--only", "labels.fraction=0.5")

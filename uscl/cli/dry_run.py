@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
+from random import Random
 from typing import Any
 
 import click
@@ -16,10 +17,12 @@ from uscl.cli.gc import size_text
 from uscl.sweep.board import duration
 from uscl.sweep.editions import edition_notes
 from uscl.sweep.estimate import KindCount
+from uscl.sweep.proposals import likely
 from uscl.sweep.rehearsal import Rehearsal, rehearse
 from uscl.sweep.runner import RunOptions
-from uscl.sweep.study import Study
+from uscl.sweep.study import Study, study_of
 
+_OF_A_SEARCH = "random points stand for the proposals to come; the winners' test scores are not counted"
 CANNOT_FIT = 3
 """Exit code where the machine cannot hold what is asked for."""
 _BASES = {
@@ -31,8 +34,13 @@ _BASES = {
 
 
 def say_cost(study: Study, options: RunOptions, *, as_json: bool, clock: Callable[[], float] = time.time) -> int:
-    """Print what a start would do and cost; 3 where it cannot fit, else 0."""
+    """Print what a start would do and cost; 3 where it cannot fit, else 0. A search is taken to its end."""
+    searches = any(plan.spec.search is not None for plan in study.plans)
+    if searches:
+        study = study_of([likely(plan, Random(0)) for plan in study.plans])
     rehearsal = rehearse(study, options)
+    if searches:
+        rehearsal = replace(rehearsal, notes=(_OF_A_SEARCH, *rehearsal.notes))
     ends_s = clock() + rehearsal.estimate.wall_seconds(rehearsal.placement.workers)
     if as_json:
         click.echo(json.dumps(_document(study, rehearsal, ends_s), indent=2))

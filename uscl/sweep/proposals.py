@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from random import Random
 
 from uscl.errors import DataError, SpecError
 from uscl.records import CellPlan, Outcome, Proposal
+from uscl.spec.points import random_point
 from uscl.spec.space import SearchSpec
+from uscl.store.roots import StoreRoot
 from uscl.sweep.books import CellVerdict, Entry, State, entries_of, why_ended, winners
 from uscl.sweep.folders import folder_of
 from uscl.sweep.outlook import cell_store
@@ -21,6 +23,9 @@ from uscl.sweep.points import Params, belongs
 
 SCORED, WON = ("val",), ("val", "test")
 """The splits that a cell of a search is scored on, and a winner's."""
+
+_TRIES = 20
+"""Random points drawn per proposal that an estimate needs; of a small space many are twins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ def with_test(plan: SweepPlan, planned: PlannedCell, params: Params, *, repeat: 
 class Judge:
     """Reads how cells stand in the store; what is final is read once."""
 
-    def __init__(self, store_root: Path) -> None:
+    def __init__(self, store_root: StoreRoot) -> None:
         self._root = store_root
         self._final: dict[str, CellVerdict] = {}
 
@@ -179,3 +184,21 @@ def with_cells(plan: SweepPlan, known: Known, won: Sequence[Entry]) -> SweepPlan
         for repeat, cell in enumerate(entry.proposal.cells):
             cells[cell] = with_test(plan, cells[cell], entry.proposal.params, repeat=repeat)
     return replace(plan, cells=tuple(cells.values()))
+
+
+def likely(plan: SweepPlan, rng: Random) -> SweepPlan:
+    """A search as it may be at its end, to say what it would cost: random points stand for proposals to come.
+
+    Without the winners' test evaluations. A plan of a grid is as it is.
+    """
+    if plan.spec.search is None:
+        return plan
+    spec, known = plan.spec.search, known_proposals(plan)
+    wanted = min(spec.trials, spec.size)
+    for _ in range(_TRIES * spec.trials):
+        if sum(proposal.counts for proposal in known.proposals) >= wanted:
+            break
+        proposal, cells = judged(plan, known, random_point(spec.space, rng))
+        if proposal.counts:
+            known = including(known, proposal, cells)
+    return with_cells(plan, known, ())
