@@ -61,6 +61,7 @@ def _history(picture: SearchPicture) -> bytes:
         if stair:
             panel.step(*zip(*stair, strict=True), where="post", color="C0", linewidth=1.3, label="best so far")
         panel.set_xlabel("proposal")
+        panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_ylabel(_titled(name, direction))
     _legend(figure, panels)
     return png(figure)
