@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -50,11 +50,12 @@ def import_clips(
     licence: str = "",
     workers: int = 0,
     strict: bool = False,
+    only: Collection[str] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> ImportSummary:
     """Import every clip of a known format below `folder` into a dataset at `out`, frames `size` px square.
 
-    `options` says what else readers are asked for. `table` gives patients, groups and sources; without it a patient
+    `options` says what else readers are asked for; `only` names the clips that are meant, where not all are. `table` gives patients, groups and sources; without it a patient
     number of a header is replaced by a running one, and any other clip is its own patient. `workers` processes read
     one file each; 0: this process does. Files that cannot be read are left out and named in the summary. A stopped
     import goes on where it was when it is called again; the dataset is the same to the bit. DataError, with nothing at
@@ -63,6 +64,7 @@ def import_clips(
     refuse_existing(out)
     options = replace(options or ClipOptions(size), size=size)
     found = find_sources_of_clips(folder, options)
+    found = found if only is None else found.only(only)
     if strict and found.bad:
         raise DataError(f"{folder / found.bad[0].name}: {found.bad[0].reason}")
     matched = match_rows(table, [source.name for source in found.sources], folder)
