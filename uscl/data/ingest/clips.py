@@ -55,7 +55,8 @@ def import_clips(
 ) -> ImportSummary:
     """Import every clip of a known format below `folder` into a dataset at `out`, frames `size` px square.
 
-    `options` says what else readers are asked for; `only` names the clips that are meant, where not all are. `table` gives patients, groups and sources; without it a patient
+    `options` says what else readers are asked for; `only` names the clips that are meant, where not all are.
+    `table` gives patients, groups and sources; without it a patient
     number of a header is replaced by a running one, and any other clip is its own patient. `workers` processes read
     one file each; 0: this process does. Files that cannot be read are left out and named in the summary. A stopped
     import goes on where it was when it is called again; the dataset is the same to the bit. DataError, with nothing at

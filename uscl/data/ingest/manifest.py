@@ -148,9 +148,15 @@ def _empty_remark(surveys: Sequence[Survey], rules: MaskRules) -> Iterator[str]:
 
 
 def _with(manifest: Manifest, summary: ImportSummary) -> ImportSummary:
-    """The same, with the files that the manifest names and that are not there."""
-    files = summary.files + len(manifest.bad)
-    return replace(summary, bad=manifest.bad + summary.bad, files=files)
+    """The same, with what the manifest says and the dataset does not hold: files that lack, parts of bare clips."""
+    files, labelled = summary.files + len(manifest.bad), {row.file for row in manifest.rows if row.label}
+    clips = dict.fromkeys(row.file for row in manifest.rows if row.is_clip and row.file not in labelled)
+    split = [file for file in clips if manifest.owners[file].split]
+    remarks = summary.remarks
+    if split:
+        count = counted(len(split), "clip has a split but no label", "clips have a split but no label")
+        remarks += (f"{count} ({split[0]}): not kept, since only labelled images are split",)
+    return replace(summary, bad=manifest.bad + summary.bad, files=files, remarks=remarks)
 
 
 def _tied(manifest: Manifest) -> Manifest:

@@ -18,6 +18,7 @@ COLUMNS = ("clip", "image", "frame", "label", "rater", "fps")
 """Beside those of a `FileRow`: patient, group, split, licence, attribution, source_url, quality, view."""
 _OWNER_COLUMNS = tuple(field.name for field in fields(FileRow))
 _OF_A_DRAWING = ("quality", "view")
+_ANNOTATION_SUFFIXES = frozenset((".csv", ".json", ".xml"))
 _MAX_FPS = 10_000
 _MAX_FRAME = 10_000_000
 _WORDS = {"file_path": "clip", "mask": "label", "fold": "split", "frame_rate": "fps", "license": "licence"}
@@ -73,7 +74,7 @@ def read_manifest(path: Path) -> Manifest:
             rates.setdefault(_fps(cells["fps"], where), line)
         rows.append(row)
     if not rows:
-        raise DataError(f"{path}: no row is left" + (f"; {bad[0]}" if bad else ""))
+        raise DataError(f"{path}: no row is left; {bad[0]}" if bad else f"{path}:1: holds no row")
     _check_labelled_once(path, rows)
     _check_one_rate(path, rates)
     of_file = {file: row for file, (_, row) in owners.items()}
@@ -109,7 +110,9 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         for cells in reader:
             if None in cells:
                 raise DataError(f"{path}:{reader.line_num}: has more fields than the header")
-            row = {name: (text or "").strip() for name, text in cells.items()}
+            if None in cells.values():
+                raise DataError(f"{path}:{reader.line_num}: has fewer fields than the header")
+            row = {name: text.strip() for name, text in cells.items()}
             if any(row.values()):
                 yield reader.line_num, row
     except csv.Error as error:
@@ -144,6 +147,9 @@ def _row(line: int, cells: Mapping[str, str], where: str) -> ManifestRow:
         raise DataError(f"{where}: an image without label; give its mask, or leave the row out")
     if frame and not (clip and label):
         raise DataError(f"{where}: has a frame; a frame needs its clip and a label")
+    if Path(label).suffix.lower() in _ANNOTATION_SUFFIXES:
+        hint = "draw it as a mask first, or take `uscl data import outlines`"
+        raise DataError(f"{where}: label is an annotation file; {hint}")
     try:
         file = image_path(clip or image)
         mask = image_path(label) if label else ""
