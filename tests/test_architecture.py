@@ -90,4 +90,5 @@ def test_the_tree_is_as_the_readme_prints_it():
     printed = {Path(word).name for word in tree.split() if word.endswith((".py", ".yaml"))}
     there = {module.name for module in modules() if module.name != "__init__.py"}
     there |= {path.name for path in chain(PACKAGE.glob("recipes/*.yaml"), PACKAGE.parent.glob("sweeps/*.yaml"))}
+    there |= {path.name for path in PACKAGE.parent.glob("*.yaml")}
     assert printed == there

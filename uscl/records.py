@@ -7,7 +7,7 @@ read the same record.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
@@ -129,10 +129,22 @@ class CellPlan:
     """Settings besides the axes that the file's `fixed` sets otherwise than the recipe and the defaults do."""
     cases: Mapping[str, int] = field(default_factory=dict)
     """How many labelled cases a stage reads, by its name in the chain: those trained on, or scored."""
+    proposal: int | None = None
+    """Of a search: the index of the proposal that this is a repeat of."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is its inverse."""
         return dataclasses.asdict(self)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The splits that it is scored on: `val`, `test`."""
+        return tuple(name.removeprefix("evaluate/") for name in self.stages if name.startswith("evaluate/"))
+
+    @property
+    def is_winner(self) -> bool:
+        """Whether its search chose it: of a search, winners alone have a test evaluation."""
+        return self.proposal is not None and "evaluate/test" in self.stages
 
     @property
     def stage_names(self) -> dict[str, str]:
@@ -144,6 +156,40 @@ class CellPlan:
         """Read what `to_json` wrote."""
         stages = {name: StageRef(**ref) for name, ref in document["stages"].items()}
         return cls(**{**document, "stages": stages})
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a search asked for once; with the results in the store, all that its sampler needs to know of the past."""
+
+    index: int
+    """From 0, in the order of asking; it seeds the sampler together with the search's seed."""
+    params: Mapping[str, Any]
+    """Setting -> proposed value, by dotted name; those that `when` leaves out are missing."""
+    distributions: Mapping[str, str] = field(default_factory=dict)
+    """Setting -> what it was drawn from, as Optuna's JSON."""
+    system_attrs: Mapping[str, Any] = field(default_factory=dict)
+    """Optuna's own notes: NSGA-II keeps its generation here."""
+    cells: tuple[str, ...] = ()
+    """Ids of its cells, one per repeat; empty where it is refused."""
+    refused: str = ""
+    """Why it cannot be trained; empty where it can."""
+    same_as: int | None = None
+    """The index of the earlier proposal with the same cells; nothing is trained twice."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of the search's `trials`: neither refused nor a repetition."""
+        return not self.refused and self.same_as is None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; `from_json` is its inverse."""
+        return dataclasses.asdict(self) | {"cells": list(self.cells)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Proposal:
+        """Read what `to_json` wrote. KeyError or TypeError where the document is no proposal."""
+        return cls(**{**document, "index": int(document["index"]), "cells": tuple(document["cells"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +283,7 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The trial ended by an exception. `failure` names its class: `error`, `oom`, `lost`, `store`."""
+    """The trial ended by an exception. `failure` names its class, a line of `sweep.failures.POLICIES`."""
 
     failure: str
     message: str
@@ -288,6 +334,9 @@ class Sink(Protocol):
 
     def on_event(self, event: SweepEvent) -> None:
         """Called on the driver for each event, in order; returns at once."""
+
+    def on_cells(self, cells: Sequence[CellPlan]) -> None:
+        """Called when a search has proposed cells or chosen winners, with all cells as they stand; returns at once."""
 
     def close(self) -> None:
         """Called once when the sweep has ended, finished or drained."""

@@ -192,9 +192,25 @@ def test_schema_prints_json_and_markdown():
 
 def test_a_store_that_is_an_address_is_refused_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = run_check(SWEEPS / "temporal.yaml", "--store", "s3://bucket/x")
-    assert isinstance(result.exception, StoreError) and "a store at 's3:' is not supported yet" in str(result.exception)
+    result = run_check(SWEEPS / "temporal.yaml", "--store", "gs://bucket/x")
+    assert isinstance(result.exception, StoreError)
+    assert (
+        str(result.exception) == "gs://bucket/x: no folder; a store is a local or shared folder, or s3://bucket/prefix"
+    )
+    result = run_check(SWEEPS / "temporal.yaml", "--store", "s3://key:hunter2@bucket/x")
+    assert isinstance(result.exception, StoreError) and "no credentials in a store's address" in str(result.exception)
+    assert "hunter2" not in str(result.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_over_a_bucket_is_checked_against_it(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    result = run_check(SWEEPS / "temporal.yaml", "--store", bucket)
+    assert result.exit_code == 0 and "0 finished" in result.output
+    assert f"dataset {tmp_path}/uscl/data/phantom-" in result.output
+    result = run_check(SWEEPS / "temporal.yaml", "--data", "s3://bucket/data")
+    assert isinstance(result.exception, SpecError)
+    assert "s3://bucket/data: a dataset is a folder that every machine sees" in str(result.exception)
 
 
 def test_a_setting_that_nothing_reads_is_told(tmp_path):

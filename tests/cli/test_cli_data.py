@@ -70,7 +70,7 @@ def test_an_import_says_what_is_odd_and_counts_in_words(tmp_path, rng):
             (tmp_path / "many").mkdir(exist_ok=True)
             write_video(tmp_path / "many" / f"{name}.mkv", frames)
     (tmp_path / "many" / "who.csv").write_text("file,patient\na.mkv,x\nb.mkv,y\nc.mkv,z\nd.mkv,z\n")
-    said = run("import", "clips", tmp_path / "many", tmp_path / "m", "--size", 32)
+    said = run("import", "clips", tmp_path / "many", tmp_path / "m", "--size", 32, "--keep-names")
     assert "1 row of the CSV names no file: d.mkv" in said
     assert "1 of 3 clips: exact copy of another (b of a): kept in one group, so in one split" in said
     (tmp_path / "one").mkdir()

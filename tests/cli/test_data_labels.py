@@ -40,6 +40,7 @@ def test_decisions_and_thresholds_are_options(tmp_path, rng):
     write_pair(tmp_path / "in", "c", speckle(rng, 20, 20), mask(200))
     (tmp_path / "in" / "masks" / "c.png").unlink()
     words = ("import", "labels", tmp_path / "in", tmp_path / "out", "--classes", "255=nerve", "--threshold", 150)
+    words += ("--keep-names",)
     with pytest.raises(DataError, match="--unlisted skip"):
         run(*words)
     with pytest.raises(DataError, match="--mask-size resize-nearest"):

@@ -67,10 +67,10 @@ def test_a_bad_pair_is_named_and_the_exit_code_is_1(tmp_path):
 @pytest.mark.parametrize(
     ("share", "message"),
     [
-        ("10", "'10' is not between 0 and 100%; did you mean 10%?"),
-        ("120%", "'120%' is not between 0 and 100%"),
-        ("-1", "'-1' is not between 0 and 100%"),
-        ("a lot", "'a lot' is no share; expected one like 10% or 0.1"),
+        ("10", "'10' is no share of the picture; expected one like 10%; did you mean 10%?"),
+        ("120%", "'120%' is no share of the picture"),
+        ("-1", "'-1' is no share of the picture"),
+        ("a lot", "'a lot' is no share of the picture; expected one like 10%"),
     ],
 )
 def test_a_share_is_a_percentage_or_a_fraction(folder, tmp_path, share, message):

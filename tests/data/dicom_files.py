@@ -30,7 +30,8 @@ def extra_files():
 
 
 def read(path, size=64, **options):
-    (clip,) = read_dicom(path, ClipOptions(size, **options))
+    """With all that is written in the picture, unless `options` say otherwise."""
+    (clip,) = read_dicom(path, ClipOptions(size, **{"keep_overlay": True, **options}))
     return clip
 
 
@@ -51,6 +52,7 @@ def cine_header(frames, syntax=ExplicitVRLittleEndian):
     header.file_meta.TransferSyntaxUID = syntax
     header.SOPClassUID, header.SOPInstanceUID = US_CLASSES[1], "1.2.3"
     header.Modality, header.PatientName, header.PatientID = "US", "SECRETNAME", "SECRETID"
+    header.PatientIdentityRemoved = "YES"
     header.Rows, header.Columns = frames.shape[1:3]
     header.NumberOfFrames, header.SamplesPerPixel = len(frames), 3 if frames.ndim == 4 else 1
     header.PhotometricInterpretation = "RGB" if frames.ndim == 4 else "MONOCHROME2"

@@ -9,8 +9,9 @@ from clip_files import speckle, write_video
 
 from uscl.data.dataset import open_dataset
 from uscl.data.describe import describe, to_text
-from uscl.data.ingest.clips import file_id, find_clips, import_clips
+from uscl.data.ingest.clips import find_clips, import_clips
 from uscl.data.ingest.frames import find_sector
+from uscl.data.ingest.naming import file_id
 from uscl.data.ingest.table import find_table
 from uscl.data.ingest.video import read_video, rising_times
 from uscl.data.splits import unit_names

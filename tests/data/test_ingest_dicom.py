@@ -14,6 +14,7 @@ from uscl.data.ingest.clips import import_clips
 from uscl.data.ingest.dicom import dicom_frames
 from uscl.data.ingest.dicom_region import select_region
 from uscl.data.ingest.dicom_time import frame_times
+from uscl.data.ingest.options import ClipOptions
 
 WRONG_COUNT = "the header's number of frames is wrong: frames were counted"
 
@@ -193,7 +194,7 @@ def test_dicom_and_video_mix_in_one_folder(tmp_path, frames):
     (tmp_path / "in").mkdir()
     shutil.copy(example("examples_ybr_color.dcm"), tmp_path / "in" / "cine.dcm")
     write_video(tmp_path / "in" / "b.mkv", frames)
-    import_clips(tmp_path / "in", tmp_path / "out", size=32)
+    import_clips(tmp_path / "in", tmp_path / "out", size=32, options=ClipOptions(32, keep_overlay=True))
     assert [clip.num_frames for clip in open_dataset(tmp_path / "out").index.clips] == [5, 30]
 
 

@@ -1,5 +1,7 @@
 """A table of files is read as clips, labelled images and labelled frames; what is wrong is said with its line."""
 
+import csv
+
 import numpy as np
 import pytest
 from clip_files import speckle, write_video
@@ -11,6 +13,7 @@ from uscl.data.ingest.manifest import ManifestOptions, import_manifest
 from uscl.data.ingest.manifest_table import read_manifest
 from uscl.data.ingest.mask_values import MaskRules
 from uscl.data.ingest.masks import parse_class_map
+from uscl.data.ingest.naming import Naming, names_path
 from uscl.errors import DataError
 
 CLASSES = parse_class_map("1=nerve,2=vessel")
@@ -98,9 +101,9 @@ def test_clips_alone_need_no_classes_and_take_the_rate_of_the_table_where_files_
 
 
 def test_a_split_of_clips_that_nobody_labelled_is_said_not_to_be_kept(files, tmp_path):
-    path = write(files, *ALL[:-1], ",stills/t.png,,masks/t.png,p3,test,,,", "stills,,,,p9,test,,,")
+    path = write(files, *ALL[:-2], "videos/b.avi,,,,p2,test,,,")
     summary = import_manifest(path, tmp_path / "out", options=OPTIONS)
-    said = "1 clip has a split but no label (stills): not kept, since only labelled images are split"
+    said = "1 clip has a split but no label (videos/b.avi): not kept, since only labelled images are split"
     assert said in summary.remarks
 
 
@@ -239,10 +242,24 @@ def test_a_volume_and_its_mask_volume(files, tmp_path, rng):
     assert np.array_equal(case.image, frames[1]) and np.array_equal(case.masks[1], masks[1] > 0)
 
 
+def test_file_names_stay_out_where_they_are_hidden(files, tmp_path):
+    options = ManifestOptions(32, CLASSES, naming=Naming(b"0123456789abcdef"))
+    rows = ("videos/a.avi,,2,masks/a-2.png,,,,,", ",stills/t.png,,masks/t.png,,,,,")
+    import_manifest(write(files, HEADER, *rows), tmp_path / "out", options=options)
+    dataset = open_dataset(tmp_path / "out")
+    clip = dataset.index.clips[0].clip
+    assert clip.startswith("clip-") and {row["clip"] for row in dataset.case_rows} == {clip, ""}
+    names = [text for row in (*dataset.clip_rows, *dataset.case_rows) for text in row.values() if isinstance(text, str)]
+    assert not [text for text in names if "videos" in text or "stills" in text]
+    with names_path(tmp_path / "out").open(newline="") as stream:
+        listed = {row["file"]: row["name"] for row in csv.DictReader(stream)}
+    assert listed["videos/a.avi"] == clip and set(listed) == {"videos/a.avi", "stills/t.png"}
+
+
 def test_the_command(files, tmp_path, capsys, monkeypatch):
     path = write(files, *ALL, ",stills/none.png,,masks/t.png,p,,,,")
     words = ["uscl", "data", "import", "manifest", str(path), str(tmp_path / "out"), "--classes", "1=nerve,2=vessel"]
-    monkeypatch.setattr("sys.argv", [*words, "--size", "32"])
+    monkeypatch.setattr("sys.argv", [*words, "--size", "32", "--keep-names"])
     with pytest.raises(SystemExit) as caught:
         main()
     said = capsys.readouterr()

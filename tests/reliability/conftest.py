@@ -1,6 +1,7 @@
-"""The fakes of tests/sweep are used here too."""
+"""The fakes of tests/sweep and tests/tracking are used here too."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sweep"))
+for room in ("tracking", "sweep"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / room))

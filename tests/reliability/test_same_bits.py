@@ -32,17 +32,23 @@ report: {rows: [temporal.polarity], columns: labels.fraction, values: [test/dsc,
 """
 
 
-def run(folder, *arguments):
-    """`uscl ARGUMENTS` in a folder with bits.yaml; its output."""
+def start(folder, *arguments):
+    """`uscl ARGUMENTS`, started in a folder with bits.yaml."""
     folder.mkdir(exist_ok=True)
     (folder / "bits.yaml").write_text(TEXT)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    ran = subprocess.run(
-        [sys.executable, "-m", "uscl.cli.main", *arguments], cwd=folder, text=True, capture_output=True,
-        env=os.environ | {"PYTHONPATH": path, "MLFLOW_TRACKING_URI": ""}, timeout=280,
+    return subprocess.Popen(
+        [sys.executable, "-m", "uscl.cli.main", *arguments], cwd=folder, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env=os.environ | {"PYTHONPATH": path, "MLFLOW_TRACKING_URI": ""},
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+
+
+def run(folder, *arguments):
+    """`uscl ARGUMENTS`, run to its end; its output."""
+    process = start(folder, *arguments)
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    return output
 
 
 def outputs(store):

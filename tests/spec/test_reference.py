@@ -1,8 +1,9 @@
 import json
 from pathlib import Path
 
+from uscl.spec.ranges import NOT_SEARCHED
 from uscl.spec.reference import settings_page, sweep_schema, values_in_words
-from uscl.spec.settings import trial_fields
+from uscl.spec.settings import is_list_field, trial_fields
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,3 +41,28 @@ def test_the_schema_knows_what_the_reader_knows():
     assert row["temporal.stage"]["anyOf"][1]["items"]["enum"] == ["encoder", "decoder", "both"]
     assert row["label"] == {"type": "string"}
     assert "label" not in schema["properties"]["grid"]["properties"]
+
+
+def test_the_schema_and_the_page_know_a_search():
+    search = json.loads(json.dumps(sweep_schema()))["properties"]["search"]
+    assert search["required"] == ["trials", "objectives", "space"] and not search["additionalProperties"]
+    assert search["properties"]["sampler"]["enum"] == ["tpe", "random", "gp", "nsga2"]
+    space = search["properties"]["space"]["properties"]
+    assert space["temporal"]["properties"]["window"] == space["temporal.window"]
+    forms = {tuple(form["required"]) for form in space["temporal.window"]["anyOf"] if "required" in form}
+    assert forms == {("choice",), ("int",), ("float",)}
+    assert [form.get("required") for form in space["temporal.stage"]["anyOf"]] == [None, ["choice"]]
+    assert space["temporal.stage"]["anyOf"][0]["items"]["enum"] == ["encoder", "decoder", "both"]
+    assert [form.get("required") for form in space["decoder.level"]["anyOf"]] == [None, ["choice"], ["int"]]
+    assert not {"data", "seed", "seed.pretrain", "labels.draw", "split", "split.seed", "speckle.classes"} & space.keys()
+    page = settings_page()
+    assert all(f"| `search.{name}` |" in page for name in search["properties"])
+    assert "| `search.trials` | whole number, >= 1 | none |" in page
+
+
+def test_what_the_reader_takes_in_a_search_is_in_the_schema():
+    """Every setting that may be searched is offered with every range it may have, and no other."""
+    space = sweep_schema()["properties"]["search"]["properties"]["space"]["properties"]
+    offered = {name for name in trial_fields() if name in space}
+    lists = {name for name, field in trial_fields().items() if is_list_field(field)}
+    assert offered == trial_fields().keys() - NOT_SEARCHED.keys() - lists

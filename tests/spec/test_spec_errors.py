@@ -20,7 +20,7 @@ BAD_FILES = [
     ("bare name", GOOD + "fixed: {steps: 3}\n", "8: steps: unknown key; did you mean 'encoder.steps' or 'decoder.steps' or 'pixel.steps' or 'finetune.steps' or 'nnunet.steps'?"),
     ("unknown and far", GOOD + "fixed: {zzz: 3}\n", "8: zzz: unknown key"),
     ("unknown top", GOOD.replace("grid:", "girds:"), "6: girds: unknown key; did you mean 'grid'?"),
-    ("search", GOOD + "search: {trials: 4}\n", "8: search: unknown key"),
+    ("rows and a search", GOOD + "search: {trials: 4}\n", "4: rows: 'search:' (line 8) proposes the cells; keep one of the two"),
     ("setting on top", GOOD + "finetune.steps: 4\n", "8: finetune.steps: unknown key; settings of every cell belong under 'fixed:' ('fixed: {finetune.steps: ...}')"),
     ("a group", GOOD + "fixed: {contrast: 3}\n", "8: contrast: is a group of settings (contrast.loss, contrast.form, contrast.temperature, contrast.margin, ...); name one of them"),
     ("whole number", GOOD + "fixed: {finetune.steps: 1.5}\n", "8: finetune.steps: expected a whole number, got '1.5'"),

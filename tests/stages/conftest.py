@@ -54,8 +54,9 @@ def tiny_index(tiny_dataset):
     return open_dataset(tiny_dataset).index
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def one_thread():
+    """Before any fixture of a module trains: the bits of two threads are others."""
     torch.set_num_threads(1)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from uscl.errors import StoreError
 from uscl.store.files import Files, StoreFull
+from uscl.store.roots import open_files
 
 
 def test_write_read_list_delete(tmp_path):
@@ -86,10 +87,10 @@ def test_reading_what_is_not_there(tmp_path):
         Files(tmp_path).read("a.bin")
 
 
-@pytest.mark.parametrize("root", ["s3://bucket/store", "gs://bucket", "s3:/bucket"])
-def test_remote_stores_are_refused(root):
-    with pytest.raises(StoreError, match="is not supported yet; give a local or shared folder"):
-        Files(root)
+@pytest.mark.parametrize("root", ["gs://bucket", "s3:/bucket", "hdfs://host/store"])
+def test_other_remote_stores_are_refused(root):
+    with pytest.raises(StoreError, match="no folder; a store is a local or shared folder, or s3://bucket/prefix"):
+        open_files(root)
 
 
 def test_a_file_address_is_refused():

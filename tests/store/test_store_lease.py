@@ -12,7 +12,7 @@ import time
 import pytest
 
 from uscl.errors import LeaseHeld, StoreError
-from uscl.store.lease import acquire_lease
+from uscl.store.lease import acquire_lease, find_holder
 from uscl.store.strict_json import encode_json
 from uscl.store.sweeps import SweepFolder
 
@@ -125,3 +125,44 @@ def test_of_two_that_take_a_stale_one_at_once_one_has_it(tmp_path, without_flock
     monkeypatch.setattr(time, "sleep", rival)
     with pytest.raises(LeaseHeld, match="by process 1 on rival"):
         take(path)
+
+
+def test_one_that_slept_does_not_touch_its_successors_lease(tmp_path, without_flock, caplog):
+    path = tmp_path / "lease.json"
+    slept = take(path)
+    path.write_bytes(encode_json({"pid": 7, "host": "next", "since": "now", "token": "other", "counter": 0}))
+    time.sleep(0.2)
+    assert "the lease was taken over" in caplog.text
+    slept.release()
+    assert b"next" in path.read_bytes()
+
+
+# ---- who holds it, asked without taking it
+
+
+def test_looking_finds_the_holder_and_takes_nothing(tmp_path, holder):
+    folder = SweepFolder(tmp_path, "temporal")
+    found = folder.driver()
+    assert (found.pid, found.host) == (str(holder.pid), socket.gethostname()) and found == folder.holder()
+    assert str(found).startswith(f"process {holder.pid} on ")
+    holder.kill()
+    holder.wait()
+    assert folder.driver() is None and folder.holder() == found, "its name stays; nobody lives behind it"
+    assert SweepFolder(tmp_path, "never").driver() is None and not (tmp_path / "sweeps" / "never").exists()
+
+
+def test_a_holder_whose_name_was_lost_is_one(tmp_path):
+    folder = SweepFolder(tmp_path, "temporal")
+    with folder.acquire_lease():
+        (folder.path / "lease.json").write_bytes(b"")
+        assert folder.driver() is not None
+    assert folder.driver() is None
+
+
+def test_without_flock_a_moving_counter_is_a_holder_and_a_still_one_none(tmp_path, without_flock):
+    path = tmp_path / "lease.json"
+    with take(path):
+        assert find_holder(path, beat_s=0.2).pid == str(os.getpid())
+    assert find_holder(path, beat_s=0.2) is None
+    path.write_bytes(encode_json({"pid": 1, "host": "gone", "since": "then", "token": "x", "counter": 7}))
+    assert find_holder(path, beat_s=0.1) is None

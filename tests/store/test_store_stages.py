@@ -262,6 +262,6 @@ def test_a_file_where_the_store_should_be_is_one_clear_line(tmp_path):
         publish(StageStore(root))
 
 
-def test_a_remote_store_is_refused():
-    with pytest.raises(StoreError, match=r"^s3://bucket: a store at 's3:' is not supported yet"):
-        StageStore("s3://bucket")
+def test_a_remote_store_of_another_kind_is_refused():
+    with pytest.raises(StoreError, match=r"^gs://bucket: no folder; a store is a local or shared folder, or s3://"):
+        StageStore("gs://bucket")

@@ -180,7 +180,13 @@ def test_logs_of_a_cell_by_attempt(tmp_path):
     for name in (("aa", "2"), ("aa", "1"), ("ab", "1")):
         folder.log_path(*name).write_text("")
     assert [path.name for path in folder.logs("aa")] == ["aa-1.log", "aa-2.log"]
-    assert folder.report_path("table.md").parent.is_dir()
+
+
+def test_files_of_the_report(tmp_path):
+    folder = SweepFolder(tmp_path, "temporal")
+    assert folder.read_report("table.md") is None and not folder.has_report("table.md")
+    folder.write_report("table.md", b"| a |")
+    assert folder.read_report("table.md") == b"| a |" and folder.has_report("table.md")
 
 
 # ---- which cell is meant

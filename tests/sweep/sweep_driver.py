@@ -15,8 +15,12 @@ from pathlib import Path
 from sweep_fakes import NAME, fake_plan, grid_specs, journal
 
 from uscl.records import Progress
+from uscl.store.lease import acquire_lease
 from uscl.sweep import runner
 from uscl.sweep.study import OneSweep, study_of
+
+WORKING = {}
+"""Cells that are under way and have said so -> their nodes."""
 
 
 class Said:
@@ -26,7 +30,10 @@ class Said:
         self.broken = broken
 
     def on_event(self, event):
-        if not isinstance(event.event, Progress):
+        if isinstance(event.event, Progress):
+            WORKING[event.cell] = event.node
+        else:
+            WORKING.pop(event.cell, None)
             print("event", type(event.event).__name__, flush=True)
         if self.broken:
             raise RuntimeError("sink is broken")
@@ -55,12 +62,12 @@ def two_nodes(root, lose_after):
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    second = cluster.add_node(num_cpus=1)
+    second = cluster.add_node(num_cpus=1, env_vars={"USCL_NODE_NAME": "second"})
     cluster.wait_for_nodes()
 
     def lose():
-        while len(journal(root)) < lose_after:
-            time.sleep(0.05)
+        while len(journal(root)) < lose_after or "second" not in WORKING.values():
+            time.sleep(0.01)
         cluster.remove_node(second, allow_graceful=False)
         print("node lost", flush=True)
 
@@ -75,7 +82,10 @@ def main():
     runner.have_data = lambda plan, say: None
     grids = options.get("grids") or {"fake": options.get("grid", {})}
     script = options.get("script", {})
-    study = study_of([fake_plan(root, grid_specs(**grid), name=name, **script) for name, grid in grids.items()])
+    if "stale_s" in options:
+        acquire_lease.__kwdefaults__ |= {"beat_s": options["stale_s"] / 6, "stale_s": options["stale_s"]}
+    more = {"store": options.get("store", "")} | script
+    study = study_of([fake_plan(root, grid_specs(**grid), name=name, **more) for name, grid in grids.items()])
     print("planned", flush=True)
     address = two_nodes(root, options["lose_after"]) if "lose_after" in options else options.get("address")
     outcome = runner.run_study(
@@ -86,6 +96,7 @@ def main():
             run_trial=NAME,
             address=address,
             require_gpu=options.get("require_gpu", False),
+            skip_failed=options.get("skip_failed", False),
         ),
         say=lambda line: print("say", line, flush=True),
     )

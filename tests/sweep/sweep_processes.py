@@ -15,13 +15,15 @@ HERE = Path(__file__).parent
 class Driver:
     """A running driver."""
 
-    def __init__(self, root: Path, **options):
+    script = "sweep_driver.py"
+
+    def __init__(self, root: Path, *, env=None, **options):
         paths = [str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path), "OMP_NUM_THREADS": "1"}
+        env = dict(env or os.environ, PYTHONPATH=os.pathsep.join(path for path in paths if path), OMP_NUM_THREADS="1")
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "sweep_driver.py"), str(root), json.dumps(options)],
+            [sys.executable, str(HERE / self.script), str(root), json.dumps(options)],
             env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
         self.lines: list[str] = []

@@ -7,12 +7,13 @@ from sweep_fakes import NAME, fake_plan, grid_specs, journal
 
 from uscl.records import CellFinished, Failed, Outcome, Progress
 from uscl.store.sweeps import SweepFolder
-from uscl.sweep.dispatch import Dispatch, Terms
+from uscl.sweep.dispatch import Dispatch
 from uscl.sweep.order import DRAINING, LAST_EVENTS, RUNNING, work
 from uscl.sweep.outlook import queue_cells
 from uscl.sweep.queue import CellQueue, CellState, Turn
 from uscl.sweep.sharing import sharing
 from uscl.sweep.study import queue_of, study_of
+from uscl.sweep.terms import Terms
 
 
 class Recorder:
@@ -102,12 +103,17 @@ def test_events_are_kept_without_progress_and_a_failure_with_its_class_traceback
     recorder = Recorder()
     play(start(plan, recorder))
     kept = SweepFolder(plan.store_root, "fake").read_events()
-    assert len(kept) == len([e for e in recorder.events if not isinstance(e.event, Progress)])
+    begun = [line for line in kept if line["event"] == "Started"]
+    assert len(kept) - len(begun) == len([e for e in recorder.events if not isinstance(e.event, Progress)])
+    assert len(begun) == 6 and {line["node"] for line in begun} == {"here"}
     failed = [line for line in kept if line["event"] == "Failed"]
     assert len(failed) == 1, "a bug is not tried again"
     assert failed[0]["failure"] == "error" and failed[0]["node"] == "here"
     assert failed[0]["message"] == "ValueError: a bug in the finetune"
     assert "sweep_fakes.py" in failed[0]["traceback"]
+    blamed = {name: failed[0][name] for name in ("kind", "key", "deaths", "deaths_left", "held")}
+    key = plan.cells[0].plan.cell
+    assert blamed == {"kind": "finetune", "key": key, "deaths": 1, "deaths_left": 0, "held": True}
     assert failed[0]["log_tail"][-1].endswith("trial 1 | failed (error) | ValueError: a bug in the finetune")
 
 

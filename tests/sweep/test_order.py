@@ -3,11 +3,18 @@
 import logging
 
 import pytest
+import sweep_fakes
+from s3_server import Wire
 from sweep_fakes import NAME, trial_spec
 
+from uscl.data.dataset import open_dataset
 from uscl.errors import StoreError, TrialError
 from uscl.records import CellFinished, CellResult, Drained, Failed, Outcome, Progress, StagePublished, StageReused
-from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, failure, log_lines, stop_flag, work
+from uscl.store import s3_files
+from uscl.store.roots import open_files, read_file, store_root
+from uscl.sweep import trial_log
+from uscl.sweep.failures import failure_of
+from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, log_lines, stop_flag, work
 
 
 def order(tmp_path, **changes):
@@ -114,12 +121,76 @@ def test_the_session_file_says_when_to_stop(tmp_path):
     ],
 )
 def test_failure_classes(error, name):
-    assert failure(error).failure == name
+    assert failure_of(error).failure == name
 
 
 def test_a_long_message_is_cut_and_the_end_of_a_long_traceback_kept():
     try:
         raise ValueError("x" * 1_000_000)
     except ValueError as error:
-        failed = failure(error)
+        failed = failure_of(error)
     assert len(failed.message) == 2_000 and len(failed.traceback) == 20_000
+
+
+# ---- a store in a bucket
+
+
+def test_the_log_is_kept_in_the_bucket_at_the_end_and_now_and_then(tmp_path, bucket, monkeypatch):
+    where = store_root(bucket) / "logs/x.log"
+    attempt = work(order(tmp_path, store_root=bucket, log_path=str(where), parts=("val", "test")))
+    next(attempt)
+    monkeypatch.setattr(trial_log, "UPLOAD_S", 0.0)
+    events = list(attempt)
+    assert isinstance(events[-1], CellFinished)
+    lines = read_file(where).decode().splitlines()
+    assert lines[0].startswith("trial 17 | cell cccccccccc | attempt a | ")
+    assert "finished | done" in lines[-1]
+    assert trial_log.log_tail(str(where), lines=2) == lines[-2:]
+    assert trial_log.log_tail(str(store_root(bucket) / "none"), lines=2) == []
+
+
+def test_a_session_in_a_bucket_is_asked_once_a_second(bucket):
+    where, now = store_root(bucket) / "session-1", [100.0]
+    open_files(where).write("", RUNNING)
+    stop_requested = stop_flag(str(where), clock=lambda: now[0])
+    assert not stop_requested()
+    open_files(where).write("", RUNNING + DRAINING)
+    assert not stop_requested(), "asked a moment ago"
+    now[0] += 1.1
+    assert stop_requested()
+    open_files(where).write("", RUNNING)
+    now[0] += 1.1
+    assert stop_requested(), "stays so"
+    assert stop_flag(str(store_root(bucket) / "gone"))(), "a vanished session"
+
+
+def test_a_bucket_that_does_not_answer_is_no_order_to_stop(s3_server, bucket, monkeypatch):
+    monkeypatch.setattr(s3_files, "ATTEMPTS", 1)
+    s3_files._connect.cache_clear()
+    wire, now = Wire(s3_server.port), [100.0]
+    where = bucket.replace(f":{s3_server.port}", f":{wire.port}")
+    open_files(where).write("session", RUNNING + DRAINING)
+    wire.cut()
+    stop_requested = stop_flag(str(store_root(where) / "session"), clock=lambda: now[0])
+    assert not stop_requested()
+    wire.mend()
+    now[0] += 5.0
+    assert not stop_requested(), "asked less often while it does not answer"
+    now[0] += 10.0
+    assert stop_requested()
+    wire.cut()
+
+
+def test_a_machine_without_the_phantom_builds_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    seen = []
+
+    def trial(spec, store, *, dataset, **options):
+        seen.append(dataset)
+        yield CellFinished(CellResult("c", Outcome.DONE, {}))
+
+    monkeypatch.setattr(sweep_fakes, "run_trial", trial)
+    phantom = {"patients": 1, "clips_per_patient": 1, "frames_per_clip": 2, "labels_per_patient": 1, "size": 32}
+    list(work(order(tmp_path, phantom=phantom, dataset_path="/home/of/the/driver/phantom")))
+    assert seen[0].parent == tmp_path / "cache" / "uscl" / "data"
+    assert open_dataset(seen[0]).index.name == "phantom"

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uscl.sweep.queue import MAX_DEATHS, CellQueue, CellState, QueueCell, Turn
+from uscl.sweep.failures import MAX_DEATHS
+from uscl.sweep.queue import CellQueue, CellState, QueueCell, Turn
 
 
 def cell(name: str, encoder: str, decoder: str, *, block: int = 0) -> QueueCell:

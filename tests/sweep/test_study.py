@@ -10,7 +10,7 @@ from test_dispatch import Recorder, play
 from uscl.errors import LeaseHeld, SpecError, StoreError
 from uscl.records import CellFinished, Outcome
 from uscl.store.sweeps import SweepFolder
-from uscl.sweep.dispatch import Dispatch, Terms
+from uscl.sweep.dispatch import Dispatch
 from uscl.sweep.folders import knows, leased, session, write_plans
 from uscl.sweep.order import RUNNING
 from uscl.sweep.queue import CellState, Turn
@@ -18,6 +18,7 @@ from uscl.sweep.runner import run_study
 from uscl.sweep.sharing import sharing
 from uscl.sweep.signals import StopRequests
 from uscl.sweep.study import OneSweep, distinct_cells, queue_of, study_of
+from uscl.sweep.terms import Terms
 
 GRIDS = {
     "one": {"polarities": ("none",), "fractions": (0.1, 1.0)},

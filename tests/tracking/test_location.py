@@ -3,6 +3,7 @@
 import pytest
 
 from uscl.errors import StoreError
+from uscl.store.s3_root import S3Root
 from uscl.tracking.location import file_system, find_location
 
 
@@ -59,3 +60,12 @@ def test_a_relative_database_is_made_absolute(tmp_path, monkeypatch):
 def test_a_folder_is_refused(tmp_path, uri):
     with pytest.raises(StoreError, match="MLflow keeps no runs in a folder"):
         find_location(tmp_path, uri)
+
+
+def test_for_a_store_in_a_bucket_all_lies_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    location = find_location(S3Root("bucket", "runs"))
+    assert location.database.is_relative_to(tmp_path / "uscl" / "mlflow")
+    assert location.artifact_root == location.database.parent / "mlartifacts"
+    assert find_location(S3Root("bucket", "runs", endpoint="host:1")).database != location.database
+    assert find_location(S3Root("bucket"), "http://host:5000").uri == "http://host:5000"

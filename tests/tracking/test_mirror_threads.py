@@ -1,51 +1,15 @@
 """The mirror's manners towards the sweep, without MLflow: the tracker is a stand-in that fails or obeys."""
 
-import sys
 import threading
 import time
-import types
-from contextlib import nullcontext
 
 import pytest
 from fake_sweep import IDENTITY, finished_event, make_cells, progress_event, record, start
+from tracker_standin import Copies
 
 from uscl.errors import StoreError
 from uscl.records import Outcome, StagePublished, SweepEvent
-from uscl.tracking import mirror as mirror_module
 from uscl.tracking.mirror import Mirror
-
-
-class Copies:
-    """Stands in for uscl.tracking.copier and client; keeps what it was asked to copy."""
-
-    def __init__(self, monkeypatch):
-        self.calls, self.down, self.opened = [], False, 0
-        client, copier = types.ModuleType("client"), types.ModuleType("copier")
-        client.short_patience = nullcontext
-        copier.Copier = self._open
-        monkeypatch.setitem(sys.modules, "uscl.tracking.client", client)
-        monkeypatch.setitem(sys.modules, "uscl.tracking.copier", copier)
-        monkeypatch.setattr(mirror_module, "RETRY_S", (0.01,))
-
-    def _open(self, *args, **kwargs):
-        self.opened += 1
-        if self.down:
-            raise ConnectionError("refused\nand more")
-        return self
-
-    def copy_parent(self, histories, *, live):
-        if self.down:
-            raise ConnectionError("refused")
-        self.calls.append(("parent", live))
-
-    def copy_cell(self, cell, history):
-        if self.down:
-            raise ConnectionError("refused")
-        self.calls.append((cell.number, history.state))
-        return f"run{cell.number}" if history.state else None
-
-    def kill_strays(self, live):
-        self.calls.append(("strays", tuple(live)))
 
 
 @pytest.fixture
@@ -75,6 +39,26 @@ def open_mirror(store, cells, **kwargs):
     return Mirror(store, IDENTITY, cells=cells, **kwargs)
 
 
+def begun_mirror(store, cells, copies):
+    """Cell 1 is running, and copied."""
+    mirror = open_mirror(store, cells)
+    mirror.on_event(progress_event(cells[0], 5.0))
+    wait_for(lambda: ("strays", ("run1",)) in copies.calls)
+    copies.calls.clear()
+    return mirror
+
+
+def test_nothing_is_shown_before_the_first_event(store, cells, copies):
+    """A run says when it began, and MLflow never changes that: what sync says later must be what was said then."""
+    mirror = open_mirror(store, cells)
+    wait_for(lambda: copies.opened == 1)
+    time.sleep(0.05)
+    assert copies.calls == []
+    mirror.on_event(progress_event(cells[0], 5.0))
+    wait_for(lambda: copies.calls[:2] == [("parent", True), (1, "running")])
+    mirror.close()
+
+
 def test_at_the_start_what_a_killed_driver_left_running_is_killed(store, cells, copies):
     published = StagePublished("encoder", "k", Outcome.DONE, 1.0)
     record(store, SweepEvent(5.0, cells[0].cell, "a", "n", published))
@@ -85,9 +69,7 @@ def test_at_the_start_what_a_killed_driver_left_running_is_killed(store, cells, 
 
 
 def test_events_bring_only_their_cells_up_to_date(store, cells, copies):
-    mirror = open_mirror(store, cells)
-    wait_for(lambda: ("strays", ()) in copies.calls)
-    copies.calls.clear()
+    mirror = begun_mirror(store, cells, copies)
     mirror.on_event(progress_event(cells[1], 6.0))
     wait_for(lambda: copies.calls == [(2, "running")])
     mirror.on_event(progress_event(cells[1], 7.0))  # saved nothing new
@@ -99,9 +81,7 @@ def test_events_bring_only_their_cells_up_to_date(store, cells, copies):
 
 
 def test_a_published_stage_concerns_every_cell_that_shares_it(store, cells, copies):
-    mirror = open_mirror(store, cells)
-    wait_for(lambda: ("strays", ()) in copies.calls)
-    copies.calls.clear()
+    mirror = begun_mirror(store, cells, copies)
     ref = cells[0].stages["encoder"]
     mirror.on_event(SweepEvent(6.0, cells[0].cell, "a", "n", StagePublished(ref.kind, ref.key, Outcome.DONE, 1.0)))
     wait_for(lambda: len(copies.calls) == 3)
@@ -150,6 +130,9 @@ def test_mirrors_of_several_sweeps_take_turns(store, cells, copies, monkeypatch)
     monkeypatch.setattr(Copies, "copy_parent", slow)
     mirrors = [open_mirror(store, cells) for _ in range(3)]
     for mirror in mirrors:
+        mirror.on_event(progress_event(cells[0], 5.0))
+    wait_for(lambda: len(most) >= 3)
+    for mirror in mirrors:
         mirror.close()
     assert len(most) >= 6 and max(most) == 1
 
@@ -169,6 +152,7 @@ def test_an_event_returns_at_once_while_the_tracker_hangs(store, cells, copies, 
     release, warnings = threading.Event(), []
     monkeypatch.setattr(Copies, "copy_parent", lambda *args, **kwargs: release.wait(10))
     mirror = open_mirror(store, cells, warn=warnings.append, close_s=0.05)
+    mirror.on_event(progress_event(cells[0], 5.0))
     before = time.monotonic()
     for _ in range(1000):
         mirror.on_event(progress_event(cells[0], 6.0))

@@ -11,12 +11,15 @@ from typing import Any
 import click
 
 from uscl.cli.options import sweep_options
+from uscl.cli.search_check import aligned, describe_search, search_lines
 from uscl.errors import SpecError
 from uscl.records import STAGE_KINDS
 from uscl.report.footnotes import spans
 from uscl.spec.positions import one_line
 from uscl.spec.reader import load_sweep
 from uscl.spec.reference import settings_page, sweep_schema
+from uscl.store.roots import StoreRoot
+from uscl.sweep.editions import edition_notes
 from uscl.sweep.outlook import link, survey
 from uscl.sweep.plan import SweepPlan, plan_sweep
 from uscl.sweep.study import distinct_cells, study_of
@@ -27,7 +30,12 @@ _STAGES = ("encoder", "decoder", "finetune", "evaluate/val", "evaluate/test")
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="A list of objects: cell, label, settings, stages, reuse, ...")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="A list of objects: cell, label, settings, stages, reuse, ...; of a search one, with its space.",
+)
 @sweep_options
 def check(
     files: tuple[Path, ...],
@@ -37,7 +45,7 @@ def check(
     data: str | None,
     name: str | None,
     sets: Sequence[str],
-    store: Path,
+    store: StoreRoot,
 ) -> None:
     """Check sweep files; print their cells, and what each would reuse.
 
@@ -48,7 +56,7 @@ def check(
     plans = [plan_sweep(spec, store_root=store) for spec in specs]
     described = [(plan, describe_plan(plan, first_use)) for plan in plans]
     if as_json:
-        click.echo(json.dumps([cell for _, cells in described for cell in cells], indent=2))
+        click.echo(json.dumps([item for plan, cells in described for item in _as_json(plan, cells)], indent=2))
         return
     for plan, cells in described:
         click.echo("\n".join(plan_lines(plan, cells)))
@@ -89,8 +97,15 @@ def _first_user(user: tuple[SweepPlan, int], plan: SweepPlan, number: int) -> st
     return "new" if first_number == number else f"cell {first_number}"
 
 
+def _as_json(plan: SweepPlan, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cells of a grid; of a search one object, with the cells that it has proposed."""
+    if plan.spec.search is None:
+        return cells
+    return [{"sweep": plan.identity, **describe_search(plan.spec.search), "cells": cells}]
+
+
 def plan_lines(plan: SweepPlan, cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The cells as a table, the duplicates by number, the labelled cases, and what a run would train."""
+    """What a search seeks; the cells as a table, the duplicates by number, the labelled cases, what a run trains."""
     stages = [name for name in _STAGES if any(name in cell["reuse"] for cell in cells)]
     head = ["cell", "id", "label", *stages]
     rows = [
@@ -102,8 +117,13 @@ def plan_lines(plan: SweepPlan, cells: Sequence[Mapping[str, Any]]) -> list[str]
         ]
         for cell in cells
     ]
-    lines = [f"{plan.identity}: {plan.spec.source}, dataset {plan.dataset_path}", *_aligned([head, *rows])]
-    return [*lines, *_twins(plan), *unread_note(plan), _labels(plan), _summary(cells)]
+    lines = [f"{plan.identity}: {plan.spec.source}, dataset {plan.dataset_path}"]
+    if plan.spec.search is not None:
+        lines += search_lines(plan.spec.search)
+    if not cells:
+        return [*lines, *edition_notes(plan)]
+    notes = [*_twins(plan), *unread_note(plan), *edition_notes(plan)]
+    return [*lines, *aligned([head, *rows]), *notes, _labels(plan), _summary(cells)]
 
 
 def unread_note(plan: SweepPlan) -> list[str]:
@@ -118,7 +138,10 @@ def study_lines(plans: Sequence[SweepPlan]) -> list[str]:
     kinds = Counter(outputs.values())
     stages = ", ".join(f"{kinds[kind]} x {kind}" for kind in STAGE_KINDS if kinds[kind])
     declared = sum(len(plan.cells) for plan in plans)
-    lines = [f"{len(plans)} sweeps, {declared} cells, {len(cells)} distinct; {stages}"]
+    searches = sum(plan.spec.search is not None for plan in plans)
+    counted = f"{declared} cells, {len(cells)} distinct; {stages}" if cells else "no cells yet"
+    proposed = f"; {searches} of them propose more" if searches else ""
+    lines = [f"{len(plans)} sweeps, {counted}{proposed}"]
     try:
         study_of(plans)
     except SpecError as error:
@@ -144,11 +167,6 @@ def _labels(plan: SweepPlan) -> str:
         counts.setdefault(planned.spec.labels.fraction, set()).add(number)
     said = [f"{fraction:g} -> {'-'.join(map(str, sorted({min(n), max(n)})))}" for fraction, n in sorted(counts.items())]
     return f"training cases by labels.fraction: {', '.join(said)}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _summary(cells: Sequence[Mapping[str, Any]]) -> str:

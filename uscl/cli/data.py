@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 import yaml
 
+from uscl.cli.data_check import agreement_command, check_command
 from uscl.cli.data_import import import_group
+from uscl.cli.data_privacy import check_privacy
 from uscl.cli.made import say_made, show_progress
 
 _folder = click.Path(file_okay=False, path_type=Path)
@@ -22,6 +24,9 @@ def data() -> None:
 
 
 data.add_command(import_group)
+data.add_command(check_command)
+data.add_command(agreement_command)
+data.add_command(check_privacy)
 
 
 @data.command()

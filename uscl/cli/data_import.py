@@ -12,6 +12,7 @@ import click
 from uscl.cli.data_labels import classes_of, layout_of, mask_options, nnunet_command, rules_of
 from uscl.cli.data_layouts import kidneyus_command, manifest_command
 from uscl.cli.data_outlines import outlines_command
+from uscl.cli.data_privacy import chosen_naming, name_options, overlay_options
 from uscl.cli.made import say_made, show_progress
 
 _folder = click.Path(file_okay=False, path_type=Path)
@@ -40,24 +41,6 @@ def _import_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.group(name="import")
 def import_group() -> None:
     """Turn files into a dataset."""
-
-
-class _Share(click.ParamType):
-    """A share of a whole: `10%` or `0.1`."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """In [0, 1). A usage error otherwise."""
-        text = str(value).strip()
-        try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            self.fail(f"{text!r} is no share; expected one like 10% or 0.1", param, ctx)
-        if not 0 <= share < 1:
-            hint = f"; did you mean {text}%?" if 1 <= share < 100 and not text.endswith("%") else ""
-            self.fail(f"{text!r} is not between 0 and 100%{hint}", param, ctx)
-        return share
 
 
 _ERROR_OPTIONS = (
@@ -93,10 +76,11 @@ def finish_import(out: Path, remarks: Sequence[str], problems: Sequence[str], *,
     type=click.FloatRange(min=0, min_open=True),
     help="Frames per second of files that do not say; without it their times stay unknown.",
 )
-@click.option("--blank-top", type=_Share(), default=0.0, metavar="SHARE", help="Blank the top of every frame: 10%.")
+@overlay_options
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that read; default: one per core.")
 @_error_options
 @_import_options
+@name_options
 def clips_command(
     folder: Path,
     out: Path,
@@ -104,6 +88,7 @@ def clips_command(
     size: int,
     frame_rate_hz: float | None,
     blank_top: float,
+    keep_overlay: bool,
     workers: int | None,
     strict: bool,
     skip_unreadable: bool,
@@ -113,6 +98,7 @@ def clips_command(
     group_column: str | None,
     name: str,
     licence: str,
+    **given: Any,
 ) -> None:
     """Import the clips below DIR: videos, DICOM cines and stills.
 
@@ -131,14 +117,16 @@ def clips_command(
     find_clips(folder)
     columns = {"file_column": file_column, "patient_column": patient_column, "group_column": group_column}
     settings: dict[str, Any] = {"table": find_table(folder, given=csv_path, **columns), "name": name}
-    settings |= {"licence": licence, "size": size, "strict": strict, "workers": workers or _cores()}
-    options = ClipOptions(size, frame_rate_hz=frame_rate_hz, blank_top=blank_top)
+    naming, said = chosen_naming(out, given)
+    settings |= {"licence": licence, "size": size, "strict": strict, "workers": workers or _cores(), "naming": naming}
+    options = ClipOptions(size, frame_rate_hz=frame_rate_hz, blank_top=blank_top, keep_overlay=keep_overlay)
     try:
         summary = import_clips(folder, out, options=options, progress=show_progress(), **settings)
     except (KeyboardInterrupt, SystemExit):
         click.echo("\nstopped; the same command goes on from here", err=True)
         raise
-    finish_import(out, summary.remarks, problem_lines(summary.bad, summary.files), skip_unreadable=skip_unreadable)
+    problems = problem_lines(summary.bad, summary.files)
+    finish_import(out, (*summary.remarks, *said), problems, skip_unreadable=skip_unreadable)
 
 
 def _cores() -> int:
@@ -161,6 +149,7 @@ def _check_errors_asked(strict: bool, skip_unreadable: bool) -> None:
 @mask_options
 @_error_options
 @_import_options
+@name_options
 def labels_command(
     folder: Path,
     out: Path,
@@ -195,11 +184,12 @@ def labels_command(
     class_map = classes_of(folder, given)
     columns = {"file_column": file_column, "patient_column": patient_column, "group_column": group_column}
     table = find_table(folder, given=csv_path, split_column=split_column, **columns)
-    options = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
-    options |= {"layout": layout, "rules": rules, "strict": strict}
+    options: dict[str, Any] = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
+    naming, said = chosen_naming(out, given)
+    options |= {"layout": layout, "rules": rules, "strict": strict, "naming": naming}
     summary = import_labels(folder, out, progress=show_progress(), **options)
     problems = problem_lines(summary.bad, summary.files, "pair")
-    finish_import(out, summary.remarks, problems, skip_unreadable=skip_unreadable)
+    finish_import(out, (*summary.remarks, *said), problems, skip_unreadable=skip_unreadable)
 
 
 import_group.add_command(nnunet_command(finish_import, show_progress))

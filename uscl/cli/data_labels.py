@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from uscl.cli.data_privacy import chosen_naming, name_options
+
 _folder = click.Path(file_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)
 
@@ -134,6 +136,7 @@ def nnunet_command(
     )
     @click.option("--name", metavar="NAME", default="", help="The dataset's own name; default: that of OUT.")
     @click.option("--licence", metavar="TEXT", default="", help="Licence to record; default: the CSV's.")
+    @name_options
     def command(
         folder: Path,
         out: Path,
@@ -161,9 +164,10 @@ def nnunet_command(
         found = read_nnunet_folder(folder, channel=channel)
         table = read_table(csv_path) if csv_path else None
         options = {"class_map": found.class_map, "size": size, "table": table, "name": name, "licence": licence}
-        options |= {"rules": rules_of(given), "strict": strict}
+        naming, said = chosen_naming(out, given)
+        options |= {"rules": rules_of(given), "strict": strict, "naming": naming}
         summary = import_pictures(found.pictures, folder, out, progress=make_progress(), **options)
         problems = problem_lines(summary.bad, summary.files, "image")
-        finish(out, (*found.remarks, *summary.remarks), problems)
+        finish(out, (*found.remarks, *summary.remarks, *said), problems)
 
     return command

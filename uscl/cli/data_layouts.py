@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import click
 
 from uscl.cli.data_labels import classes_of, rules_of
+from uscl.cli.data_privacy import chosen_naming, name_options, overlay_options
 
 _folder = click.Path(file_okay=False, path_type=Path)
 
@@ -78,6 +79,8 @@ def manifest_command(
     @click.option("--colour-tolerance", type=click.IntRange(1, 255), help="Pixels this close to a named colour are it.")
     @click.option("--mask-size", type=click.Choice(["resize-nearest"]), help="Scale masks to their images.")
     @click.option("--consensus", type=click.Choice(["majority"]), help="Add a rater `consensus`: what most drew.")
+    @overlay_options
+    @name_options
     @click.option("--size", type=click.IntRange(min=16), default=192, show_default=True, help="Side of a frame, px.")
     @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that read.")
     @click.option("--strict", is_flag=True, help="Stop at the first file that lacks or cannot be read.")
@@ -97,11 +100,14 @@ def manifest_command(
         from uscl.data.ingest.problems import problem_lines
 
         labelled = any(row.label for row in read_manifest(path).rows)
+        overlay = {key: given.pop(key) for key in ("blank_top", "keep_overlay")}
         consensus = bool(given.pop("consensus"))
         class_map = classes_of(path.parent, given) if labelled else None
         rules = replace(rules_of(given), consensus=consensus)
-        options = ManifestOptions(size, class_map, rules, licence, strict, 0 if workers == 1 else workers)
+        naming, said = chosen_naming(out, given)
+        in_processes = 0 if workers == 1 else workers
+        options = ManifestOptions(size, class_map, rules, licence, strict, in_processes, naming, **overlay)
         summary = import_manifest(path, out, options=options, name=name, progress=make_progress())
-        finish(out, summary.remarks, problem_lines(summary.bad, summary.files))
+        finish(out, (*said, *summary.remarks), problem_lines(summary.bad, summary.files))
 
     return command

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from uscl.cli.data_privacy import chosen_naming, name_options
+
 _folder = click.Path(file_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)
 _SHOWN = 20
@@ -55,6 +57,7 @@ def outlines_command(
     @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
     @click.argument("out", type=_folder)
     @_options
+    @name_options
     def command(files: Sequence[Path], out: Path, **given: Any) -> None:
         """Import outlines of one rater as labelled images: VIA, COCO, LabelMe or CVAT files, or folders of them.
 
@@ -62,8 +65,9 @@ def outlines_command(
         say what that means. Images in no file are left out. What cannot be read is left out and named at the end,
         with exit code 1.
         """
-        summary = _import(files, out, make_progress(), **given)
-        say_made(out, summary.remarks)
+        naming, said = chosen_naming(out, given)
+        summary = _import(files, out, make_progress(), naming=naming, **given)
+        say_made(out, (*summary.remarks, *said))
         for problem in summary.problems[:_SHOWN]:
             click.echo(f"left out: {problem}", err=True)
         if len(summary.problems) > _SHOWN:
@@ -99,5 +103,5 @@ def _import(files: Sequence[Path], out: Path, progress: Callable[[str, int, int]
     choices = Choices(given["empty"], given["missing"], given["interpolated"])
     options = OutlineOptions(class_names, choices, even_odd=given["overlaps"] == "cancel")
     annotations = read_annotation_files(files, format=given["file_format"], class_key=given["class_key"])
-    rest = {key: given[key] for key in ("size", "name", "licence", "strict")}
+    rest = {key: given[key] for key in ("size", "name", "licence", "strict", "naming")}
     return import_outlines(annotations, given["images"], out, options=options, table=table, progress=progress, **rest)

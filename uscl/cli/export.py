@@ -11,6 +11,7 @@ import click
 
 from uscl.cli.options import store_option
 from uscl.errors import ClusterError
+from uscl.store.roots import StoreRoot
 
 _EVERY_S = 10.0
 """Between two lines of progress."""
@@ -24,7 +25,7 @@ _folder = click.Path(file_okay=False, path_type=Path)
 @click.argument("out", type=_folder)
 @_sweep_option
 @store_option
-def export(cell: str, out: Path, *, sweep_name: str | None, store: Path) -> None:
+def export(cell: str, out: Path, *, sweep_name: str | None, store: StoreRoot) -> None:
     """Write a finished cell's network as a folder that needs no store.
 
     CELL is the start of a cell's id, over all sweeps of the store; with --sweep also its number. OUT gets
@@ -46,7 +47,7 @@ def export(cell: str, out: Path, *, sweep_name: str | None, store: Path) -> None
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @_sweep_option
 @store_option
-def predict(model: str, images: Path, out: Path, *, device: str, sweep_name: str | None, store: Path) -> int:
+def predict(model: str, images: Path, out: Path, *, device: str, sweep_name: str | None, store: StoreRoot) -> int:
     """Masks of images, DICOM files and video clips, by an exported model or a cell.
 
     MODEL is a folder that `uscl export` wrote, or a CELL as there. IMAGES is a file or a folder. OUT gets
@@ -66,7 +67,7 @@ def predict(model: str, images: Path, out: Path, *, device: str, sweep_name: str
     return 1 if summary.unreadable else 0
 
 
-def _cell_model(cell: str, sweep_name: str | None, store: Path) -> Any:
+def _cell_model(cell: str, sweep_name: str | None, store: StoreRoot) -> Any:
     from uscl.export.model import FoundCell, find_cell_anywhere, model_of_cell
     from uscl.store.sweeps import SweepFolder, find_cell
 

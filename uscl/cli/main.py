@@ -26,13 +26,19 @@ COMMANDS: Mapping[str, LazyCommand] = {
     "sweep": LazyCommand("sweep:sweep", "Run what is missing of sweep files; print their tables."),
     "check": LazyCommand("check:check", "Check sweep files; print their cells, and what each would reuse."),
     "schema": LazyCommand("check:schema", "Print the JSON Schema of a sweep file, for editors."),
-    "trial": LazyCommand("sweep:trial", "Run one cell of a sweep file in this process, without Ray."),
+    "trial": LazyCommand("trial:trial", "Run one cell of a sweep file in this process, without Ray."),
+    "status": LazyCommand("status:status", "Say how sweeps stand: cells, what runs where, hours, time left."),
+    "why": LazyCommand("status:why", "Say what happened to a cell, attempt by attempt."),
+    "stop": LazyCommand("stop:stop", "Drain a running sweep, from any machine that sees its store."),
     "report": LazyCommand("report:report", "Print a sweep's report from the store."),
-    "logs": LazyCommand("sweep:logs", "Print the log of a cell's last attempt."),
+    "search": LazyCommand("search:search", "What a search has proposed and found."),
+    "logs": LazyCommand("trial:logs", "Print the log of a cell's last attempt."),
     "export": LazyCommand("export:export", "Write a finished cell's network as a folder that needs no store."),
     "predict": LazyCommand(
         "export:predict", "Masks of images, DICOM files and video clips, by an exported model or a cell."
     ),
+    "gc": LazyCommand("gc:gc", "Delete what nothing needs: dead attempts, spent resume points."),
+    "doctor": LazyCommand("doctor:doctor", "Say what would stop a sweep here or on a cluster, and what to do."),
     "data": LazyCommand("data:data", "Make, import and look at datasets."),
     "sensitivity": LazyCommand(
         "sensitivity:sensitivity", "Say what a boundary 1 or 10 px off costs in DSC, per class."

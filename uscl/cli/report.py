@@ -11,6 +11,7 @@ from uscl.report.figures import draw_figures
 from uscl.report.page import FORMATS, stored_report
 from uscl.spec.reader import load_sweep
 from uscl.store.files import Files
+from uscl.store.roots import StoreRoot
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder
 
@@ -23,7 +24,7 @@ from uscl.store.sweeps import SweepFolder
 )
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file instead of the terminal.")
 @click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Draw its figures into this folder.")
-def report(sweep: str, *, store: Path, chosen: str, output: Path | None, figures: Path | None) -> None:
+def report(sweep: str, *, store: StoreRoot, chosen: str, output: Path | None, figures: Path | None) -> None:
     """Print a sweep's report from the store.
 
     SWEEP is a sweep's name, finished or not, or its file, whose report block then counts. Nothing is trained or

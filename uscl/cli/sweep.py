@@ -1,11 +1,11 @@
-"""`uscl sweep`, `uscl trial` and `uscl logs`."""
+"""`uscl sweep`: run what is missing, then print what there is."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-import tempfile
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,22 +14,26 @@ import click
 from rich.console import Console
 
 from uscl.cli.check import unread_note
-from uscl.cli.options import store_option, sweep_options
-from uscl.records import CellFinished, Drained, Failed, Outcome, Sink, TrialEvent
+from uscl.cli.dry_run import say_cost
+from uscl.cli.options import sweep_options
+from uscl.errors import SpecError
+from uscl.records import Sink
 from uscl.report.figures import draw_figures, figure_names
-from uscl.report.page import Report, build_report, table_files
+from uscl.report.page import Report, build_report, stored_report, table_files
 from uscl.report.render import to_text
+from uscl.spec.moments import parse_until
 from uscl.spec.reader import load_sweep
-from uscl.store.files import Files
-from uscl.store.stages import StageStore, new_attempt
-from uscl.store.sweeps import SweepFolder, find_cell
+from uscl.store.roots import StoreRoot
+from uscl.store.stages import StageStore
+from uscl.store.sweeps import SweepFolder
 from uscl.sweep.board import duration
-from uscl.sweep.order import DRAINING, RUNNING, TrialOrder, work
+from uscl.sweep.editions import edition_notes
+from uscl.sweep.only import only
 from uscl.sweep.plan import SweepPlan, plan_sweep
-from uscl.sweep.preflight import check_store, have_data, local_gpus, place
-from uscl.sweep.runner import RunOptions, StudyOutcome, SweepOutcome, run_study, unfinished
+from uscl.sweep.proposals import grown
+from uscl.sweep.runner import RunOptions, StudyOutcome, SweepOutcome, is_unfinished, run_study, unfinished
+from uscl.sweep.search_results import search_results
 from uscl.sweep.sharing import sharing
-from uscl.sweep.signals import stop_requests
 from uscl.sweep.study import OneSweep, Study, study_of
 from uscl.sweep.view import SweepView
 
@@ -41,7 +45,12 @@ from uscl.sweep.view import SweepView
 @click.option("--no-share", is_flag=True, help="Give each cell stages of its own (tests, benchmarks).")
 @click.option("--require-gpu", is_flag=True, help="Refuse to run on the CPU.")
 @click.option("--address", metavar="ADDRESS", help="A running Ray cluster: 'auto' or host:port.")
+@click.option("--skip-failed", is_flag=True, help="Do not try again what failed in an earlier start.")
 @click.option("--no-mlflow", is_flag=True, help="Do not mirror to MLflow; `uscl sync` can do so later.")
+@click.option("--only", "conditions", multiple=True, metavar="KEY=VALUE", help="Only cells of this setting or label.")
+@click.option("--until", metavar="TIME", help="Save and stop at 07:00, at a date and time, or after +8h.")
+@click.option("--dry-run", is_flag=True, help="Train nothing; say what it would cost. Exit 3: it cannot fit.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: an object.")
 def sweep(
     files: tuple[Path, ...],
     *,
@@ -49,12 +58,17 @@ def sweep(
     data: str | None,
     name: str | None,
     sets: Sequence[str],
-    store: Path,
+    store: StoreRoot,
     workers: int | None,
     no_share: bool,
     require_gpu: bool,
     address: str | None,
+    skip_failed: bool,
     no_mlflow: bool,
+    conditions: Sequence[str],
+    until: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Run what is missing of sweep files; print their tables.
 
@@ -62,22 +76,40 @@ def sweep(
     share is trained once.
     """
     specs = [load_sweep(path, recipe=recipe, data=data, name=name, sets=sets) for path in files]
-    study = study_of([plan_sweep(spec, store_root=store, share=not no_share) for spec in specs])
-    options = RunOptions(workers=workers, address=address, require_gpu=require_gpu)
+    study = study_of([grown(plan_sweep(spec, store_root=store, share=not no_share)) for spec in specs])
+    study = only(study, conditions)
+    options = RunOptions(
+        workers=workers,
+        address=address,
+        require_gpu=require_gpu,
+        until_s=parse_until(until, now_s=time.time()) if until else None,
+        skip_failed=skip_failed,
+    )
+    if as_json and not dry_run:
+        raise SpecError("--json goes with --dry-run")
+    if dry_run:
+        return say_cost(study, options, as_json=as_json)
     return _run(study, options, mirrored=not no_mlflow)
 
 
 def _run(study: Study, options: RunOptions, *, mirrored: bool) -> int:
     console = Console(highlight=False)
-    missing = frozenset(unfinished(study))
+    missing, runs = frozenset(unfinished(study)), is_unfinished(study)
     _print_start(study, missing, console)
-    with _view(study, console, shown=bool(missing)) as view:
+    with _view(study, console, shown=runs) as view:
         outcome = run_study(study, lambda: _sinks(study, view, mirrored=mirrored), options=options, say=view.say)
     if outcome.hard:
         sys.stdout.flush()
         os._exit(outcome.exit_code)  # Ray's threads would keep the process waiting
-    _print_end(study, outcome, console, ran=bool(missing))
+    _print_end(_as_run(study, outcome), outcome, console, ran=runs)
+    if outcome.stopped_by:
+        _say(console, f"stopped by {outcome.stopped_by} with `uscl stop`")
     return outcome.exit_code
+
+
+def _as_run(study: Study, outcome: StudyOutcome) -> Study:
+    """The study with the cells that a search has proposed by now."""
+    return study_of([grown(p, held=stands.held) for p, stands in zip(study.plans, outcome.sweeps, strict=True)])
 
 
 def _print_start(study: Study, missing: Collection[str], console: Console) -> None:
@@ -89,10 +121,11 @@ def _print_start(study: Study, missing: Collection[str], console: Console) -> No
         for twin in plan.duplicates:
             where = f"{plan.identity}: " if several else ""
             _say(console, f"{where}cell {twin.number} ({twin.label}) is the same as cell {twin.same_as}: runs once")
-        for note in unread_note(plan):
+        for note in (*unread_note(plan), *edition_notes(plan)):
             _say(console, f"{plan.identity}: {note}")
         if left:
-            counted = f"{len(cells)} cells, {len(cells) - left} finished, {left} to run"
+            chosen = f"{len(cells)} of " if len(cells) < len(plan.cells) else ""
+            counted = f"{chosen}{len(plan.cells)} cells, {len(cells) - left} finished, {left} to run"
             _say(console, f"{plan.identity}: {counted}; store {plan.store_root}")
     if several and missing:
         counted = f"{len(study.cells)} distinct cells, {len(missing)} to run"
@@ -131,7 +164,9 @@ def _mirror(plan: SweepPlan, view: SweepView) -> Sink:
 
 
 def _report(plan: SweepPlan) -> Report:
-    """The plan's report as the store stands now."""
+    """The plan's report as the store stands now; of a search with the cells that it has proposed by now."""
+    if plan.spec.search is not None:
+        return stored_report(StageStore(plan.store_root), SweepFolder(plan.store_root, plan.identity))
     cells = [planned.plan for planned in plan.cells]
     return build_report(StageStore(plan.store_root), cells, plan.spec.report, plan.facts)
 
@@ -139,10 +174,10 @@ def _report(plan: SweepPlan) -> Report:
 def _print_end(study: Study, outcome: StudyOutcome, console: Console, *, ran: bool) -> None:
     """The tables, what sharing saved, and what is left to do."""
     if len(study.plans) == 1:
-        _print_one(study.plans[0], outcome, console, ran=ran)
+        _print_one(study, outcome, console, ran=ran)
         return
     for plan, stands in zip(study.plans, outcome.sweeps, strict=True):
-        _say(console, f"{plan.identity}: {len(stands.finished)}/{len(plan.cells)} cells finished")
+        _say(console, f"{plan.identity}: {len(stands.finished)}/{_cells(study, plan)} finished")
         if stands.finished:
             _print_table(plan, console)
         _print_rest(plan, stands, console)
@@ -157,16 +192,35 @@ def _print_end(study: Study, outcome: StudyOutcome, console: Console, *, ran: bo
     _say(console, f"{len(study.plans)} sweeps: {counted}; {_trained(outcome)}")
 
 
-def _print_one(plan: SweepPlan, outcome: StudyOutcome, console: Console, *, ran: bool) -> None:
-    (stands,) = outcome.sweeps
+def _cells(study: Study, plan: SweepPlan) -> str:
+    """`12 cells`; `3 chosen cells` where `--only` has left some out."""
+    chosen = len(study.cells_of(plan))
+    return f"{chosen} cells" if chosen == len(plan.cells) else f"{chosen} chosen cells"
+
+
+def _print_one(study: Study, outcome: StudyOutcome, console: Console, *, ran: bool) -> None:
+    (plan,), (stands,) = study.plans, outcome.sweeps
     if stands.finished:
         _print_table(plan, console)
-    _print_saved(study_of([plan]), console)
+    _print_saved(study, console)
+    if plan.spec.search is not None and plan.cells:
+        _print_search(plan, console)
     if not ran:
-        _say(console, f"{plan.identity}: all {len(plan.cells)} cells are finished; nothing to do")
+        _say(console, f"{plan.identity}: all {_cells(study, plan)} are finished; nothing to do")
         return
-    _say(console, f"{plan.identity}: {len(stands.finished)}/{len(plan.cells)} cells finished; {_trained(outcome)}")
+    _say(console, f"{plan.identity}: {len(stands.finished)}/{_cells(study, plan)} finished; {_trained(outcome)}")
     _print_rest(plan, stands, console)
+
+
+def _print_search(plan: SweepPlan, console: Console) -> None:
+    """The winners, and the figures of the search into the sweep's folder."""
+    from uscl.cli.search import best_lines, search_figures
+
+    results = search_results(plan.store_root, plan.identity)
+    for line in best_lines(results):
+        _say(console, line)
+    for name, content in search_figures(results).items():
+        SweepFolder(plan.store_root, plan.identity).write_report(name, content)
 
 
 def _print_saved(study: Study, console: Console) -> None:
@@ -206,99 +260,12 @@ def _print_table(plan: SweepPlan, console: Console) -> None:
     if folder.read_dataset() != plan.facts:
         folder.write_dataset(plan.facts)
     files = {name: text.encode() for name, text in table_files(report).items()}
-    changed = {name: content for name, content in files.items() if _is_news(folder.report_path(name), content)}
-    if changed or not all(folder.report_path(name).exists() for name in figure_names(report)):
+    changed = {name: content for name, content in files.items() if folder.read_report(name) != content}
+    if changed or not all(folder.has_report(name) for name in figure_names(report)):
         changed |= draw_figures(report)
     for name, content in changed.items():
-        Files(folder.report_path(name).parent).write(name, content)
+        folder.write_report(name, content)
     brief, full = report.brief_sheets(), report.sheets()
     console.print(to_text(brief), markup=False, soft_wrap=True)
     if len(full) > len(brief):
         console.print(f"all differences and published numbers: uscl report {plan.identity}\n", markup=False)
-
-
-def _is_news(path: Path, content: bytes) -> bool:
-    return not path.exists() or path.read_bytes() != content
-
-
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("cell")
-@sweep_options
-@click.option("--no-share", is_flag=True, help="Use the cell's own corner of the store, as `uscl sweep --no-share`.")
-@click.option("--require-gpu", is_flag=True, help="Refuse to run on the CPU.")
-def trial(
-    file: Path,
-    cell: str,
-    *,
-    recipe: str | None,
-    data: str | None,
-    name: str | None,
-    sets: Sequence[str],
-    store: Path,
-    no_share: bool,
-    require_gpu: bool,
-) -> int:
-    """Run one cell of a sweep file in this process, without Ray.
-
-    For debugging: same stages, same bits, same store; the log goes to the terminal, the sweep's history is untouched.
-    """
-    spec = load_sweep(file, recipe=recipe, data=data, name=name, sets=sets)
-    plan = plan_sweep(spec, store_root=store, share=not no_share)
-    chosen = find_cell([planned.plan for planned in plan.cells], cell)
-    check_store(plan.store_root)
-    have_data(plan, click.echo)
-    placement = place(spec.resources, workers=1, gpus=local_gpus(), cpus=os.cpu_count() or 1, require_gpu=require_gpu)
-    if placement.fallback:
-        click.echo("NO GPU FOUND: this trial runs on the CPU")
-    with tempfile.NamedTemporaryFile(prefix="uscl-session-") as session, stop_requests() as requests:
-        session.write(RUNNING)
-        session.flush()
-        planned = plan.cell(chosen.cell)
-        order = TrialOrder(
-            number=chosen.number, cell=chosen.cell, spec=planned.spec.model_dump(mode="json"),
-            store_root=str(plan.store_root), namespace=chosen.namespace, dataset_path=str(plan.dataset_path),
-            attempt=new_attempt(), present=(), log_path="", session_path=session.name, device=placement.device,
-            cpus=placement.cpus_per_trial, amp=spec.resources.amp, progress_every_s=spec.resources.progress_every_s,
-            names=chosen.stage_names,
-        )  # fmt: skip
-        requests.install()
-        event: TrialEvent | None = None
-        for event in work(order):  # noqa: B007
-            if requests.count:
-                Path(session.name).write_bytes(RUNNING + DRAINING)
-            if requests.hard:
-                return requests.exit_code
-        return _trial_code(event, requests.exit_code)
-
-
-def _trial_code(event: TrialEvent | None, signal_code: int) -> int:
-    if isinstance(event, CellFinished):
-        for name, value in event.result.metrics.items():
-            if name.split("/")[1:2] in (["dsc"], ["delta_snr"]):
-                click.echo(f"{name} {value:.4f}")
-        if event.result.outcome is Outcome.DIVERGED:
-            click.echo("diverged: a result, not an error")
-        return 0
-    return signal_code or (1 if isinstance(event, (Failed, Drained)) else 0)
-
-
-@click.command()
-@click.argument("sweep_name", metavar="SWEEP")
-@click.argument("cell")
-@store_option
-@click.option("--all", "every", is_flag=True, help="Every attempt, oldest first.")
-def logs(sweep_name: str, cell: str, *, store: Path, every: bool) -> None:
-    """Print the log of a cell's last attempt.
-
-    SWEEP is a sweep's name, or its file.
-    """
-    identity = load_sweep(Path(sweep_name)).identity if Path(sweep_name).suffix in (".yaml", ".yml") else sweep_name
-    folder = SweepFolder(store, identity)
-    chosen = find_cell(folder.read_cells(), cell)
-    paths = folder.logs(chosen.cell)
-    if not paths:
-        click.echo(f"cell {chosen.number} ({chosen.label}) has not been tried; its stages may come from other sweeps")
-        return
-    for path in paths if every else paths[-1:]:
-        click.echo(path.read_text(encoding="utf-8", errors="replace"), nl=False)

@@ -13,7 +13,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
 
 import click
@@ -22,6 +21,7 @@ from uscl.cli.options import store_option
 from uscl.errors import LeaseHeld, SpecError, StoreError, UsclError
 from uscl.report.figures import draw_figures
 from uscl.report.page import stored_report, table_files
+from uscl.store.roots import StoreRoot, store_root
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder, list_sweeps
 from uscl.tracking import mirror
@@ -37,7 +37,7 @@ _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SE
 @click.command("sync")
 @click.argument("sweep", required=False)
 @store_option
-def sync(sweep: str | None, store: Path) -> None:
+def sync(sweep: str | None, store: StoreRoot) -> None:
     """Bring MLflow up to date with the store.
 
     For SWEEP, or for every sweep of the store; an empty MLflow is filled.
@@ -53,7 +53,7 @@ def sync(sweep: str | None, store: Path) -> None:
 @click.argument("sweep", required=False)
 @store_option
 @click.option("--port", default=5000, show_default=True, help="Where to serve; a busy one is passed over.")
-def ui(sweep: str | None, store: Path, port: int) -> None:
+def ui(sweep: str | None, store: StoreRoot, port: int) -> None:
     """Bring MLflow up to date, then serve its pages.
 
     On this machine only (127.0.0.1), until Ctrl-C. With MLFLOW_TRACKING_URI set, prints where the pages are.
@@ -111,20 +111,20 @@ def serving(location: Location, *, port: int) -> Iterator[subprocess.Popen[bytes
             _end(server)
 
 
-def _folders(store: Path, sweep: str | None) -> list[SweepFolder]:
+def _folders(store: StoreRoot, sweep: str | None) -> list[SweepFolder]:
     folders = list(list_sweeps(store))
     if sweep is None:
         if not folders:
-            raise StoreError(f"{store.absolute()}: no sweep in this store yet; run one, or give another --store")
+            raise StoreError(f"{store_root(store)}: no sweep in this store yet; run one, or give another --store")
         return folders
     known = [folder for folder in folders if folder.identity == sweep]
     if not known:
         names = ", ".join(folder.identity for folder in folders) or "none"
-        raise SpecError(f"no sweep {sweep!r} in {store.absolute()}; it has: {names}")
+        raise SpecError(f"no sweep {sweep!r} in {store_root(store)}; it has: {names}")
     return known
 
 
-def _sync_unless_running(store: Path, folder: SweepFolder, *, must: bool) -> Synced | None:
+def _sync_unless_running(store: StoreRoot, folder: SweepFolder, *, must: bool) -> Synced | None:
     """Copy one sweep under its lease; a sweep under way copies itself, so it is passed over unless `must`."""
     stages = StageStore(store)
     try:

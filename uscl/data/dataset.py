@@ -118,6 +118,14 @@ class Dataset:
         fields = (image.reshape(shape), stacked, _unpack(known, shape), _unpack(sector, shape), spacing)
         return Case(case, row["patient"], *fields, row["rater"])
 
+    def case_fits(self, case: str) -> bool:
+        """Whether the stored image, class, known and sector planes of a case are as long as its size says."""
+        row = self._case_table[case]
+        pixels = row["height_px"] * row["width_px"]
+        batch = self._planes[row["row"]]
+        lengths = [len(_bytes_of(batch.column(column))) for column in range(4)]
+        return lengths == [pixels, pixels, (pixels + 7) // 8, (pixels + 7) // 8]
+
 
 class _FrameFiles:
     """All frames of a dataset as views of the memory-mapped files, addressed by row number."""

@@ -7,8 +7,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
@@ -113,7 +118,8 @@ def _rendered(spec: PhantomSpec, workers: int) -> Iterator[PatientFrames]:
     if workers <= 1:
         yield from (render_patient(spec, number) for number in range(spec.patients))
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    with _dropping(ProcessPoolExecutor(workers, spawn, _follow, (os.getpid(),))) as pool:
         ahead = 2 * workers  # bounds what waits in memory
         pending = [pool.submit(render_patient, spec, number) for number in range(min(ahead, spec.patients))]
         for number in range(spec.patients):
@@ -121,6 +127,32 @@ def _rendered(spec: PhantomSpec, workers: int) -> Iterator[PatientFrames]:
             if number + ahead < spec.patients:
                 pending.append(pool.submit(render_patient, spec, number + ahead))
             yield patient
+
+
+@contextmanager
+def _dropping(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
+    """The pool, shut down at the end; where the build is given up its processes end at once, patients half drawn."""
+    try:
+        yield pool
+    except BaseException:
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _follow(parent: int) -> None:
+    """In a process of the pool: Ctrl-C is for the parent to judge, and without it there is nothing to do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        """An orphan would wait for its next patient for ever."""
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _add_patient(writer: DatasetWriter, patient: PatientFrames, fingerprint: str) -> None:

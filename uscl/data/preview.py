@@ -1,4 +1,7 @@
-"""A contact sheet: labelled images with their masks outlined, clips as a row of frames with their sector."""
+"""A contact sheet: labelled images with their masks outlined, clips as a row of frames with their sector.
+
+What of a frame is seen and lies outside its sector is tinted: text, marks, and what the sector misses.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,9 @@ TILE_PX = 192
 _CAPTION_PX = 16
 _COLUMNS = 6
 _SECTOR_COLOUR = (110, 110, 110)
+_OVERLAY_COLOUR = (213, 50, 50)
+_SEEN = 12
+"""Grey level from which a pixel outside the sector is tinted: resizing leaves less."""
 
 
 def draw_masks(grey: np.ndarray, masks: np.ndarray, *, thickness: int = 1) -> np.ndarray:
@@ -44,6 +50,12 @@ def contact_sheet(dataset: Dataset, *, num_cases: int = 24, num_clips: int = 6) 
         raise DataError(f"{dataset.path}: holds neither clips nor labelled images to show")
     rows = [np.concatenate(tiles[start : start + _COLUMNS], axis=1) for start in range(0, len(tiles), _COLUMNS)]
     return np.concatenate([_legend(dataset, rows[0].shape[1]), *rows], axis=0)
+
+
+def tint_overlay(picture: np.ndarray, grey: np.ndarray, sector: np.ndarray) -> None:
+    """Tint what `grey` (H, W) uint8 shows outside `sector` (H, W) bool in the RGB `picture`, in place."""
+    overlay = (grey >= _SEEN) & ~sector
+    picture[overlay] = (picture[overlay] // 2 + np.array(_OVERLAY_COLOUR) // 2).astype(np.uint8)
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:
@@ -76,7 +88,9 @@ def _clip_tiles(dataset: Dataset, name: str) -> list[np.ndarray]:
     for number, frame in zip(numbers, dataset.frames(clip.first_row + numbers), strict=True):
         box = Letterbox.of(frame, TILE_PX)
         picture = np.repeat(box.to_square(frame)[..., None], 3, axis=2).copy()
-        outline(picture, box.to_square(clip.sector, "nearest"), _SECTOR_COLOUR)
+        sector = box.to_square(clip.sector, "nearest")
+        outline(picture, sector, _SECTOR_COLOUR)
+        tint_overlay(picture, box.to_square(frame), sector)
         time = clip.times_ms[number]
         when = f"frame {number}" if np.isnan(time) else f"{time / 1000:.2f} s"
         tiles.append(_captioned(picture, name if number == 0 else when))
@@ -100,7 +114,8 @@ def _legend(dataset: Dataset, width: int) -> np.ndarray:
     text += f", raters {listed(raters, shown=4)}" if raters else ""
     _write(strip, text, 6, (255, 255, 255), baseline=16)
     left = 12 + 7 * len(text)
-    for name, colour in zip(dataset.classes, COLOURS, strict=False):
+    marks = [("outside the sector", _OVERLAY_COLOUR)] if dataset.index.clips else []
+    for name, colour in [*zip(dataset.classes, COLOURS, strict=False), *marks]:
         _write(strip, name, left, colour, baseline=16)
         left += 12 + 7 * len(name)
     return strip

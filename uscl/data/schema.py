@@ -1,7 +1,8 @@
 """What a dataset folder holds: file names, Arrow schemas, and the index that plans and splits are made from.
 
 dataset.json        name, classes, containment, size, licence, sources, sha256 and bytes of each file, fingerprint;
-                    where two raters were compared, `agreement`: {"dsc": .., "dsc/cortex": .., "delta_snr": ..}
+                    where two raters were compared, `agreement`: {"dsc": .., "dsc/cortex": .., "delta_snr": ..};
+                    where known, `dynamic_range_db` between black and white, and `remarks` of an import of outlines
 clips.parquet       one row per clip: who, where its frames lie, frame times, duplicates, sector, source size, spacing
 frames-NNN.arrow    square uint8 frames, one fixed-size binary per frame, Arrow IPC, read through a memory map
 labels.parquet      one row per labelled case: who, where its planes lie, classes present, copies, spacing

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,8 +52,9 @@ class DatasetWriter:
     """A dataset under way. Use as a context manager: leaves nothing behind when an exception passes.
 
     `size` is the side of stored clip frames, px. `fingerprint` replaces the hash over the files where the content
-    is known by other means (a generated dataset). `agreement` holds scores between two raters. `aside` is the folder
-    it grows in, on the same file system. DataError where `path` exists, or a clip or case is ill-formed.
+    is known by other means (a generated dataset). `agreement` holds scores between two raters, `dynamic_range_db` the
+    decibels between black and white. `aside` is the folder it grows in, on the same file system. DataError where
+    `path` exists, or a clip or case is ill-formed.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class DatasetWriter:
         sources: Sequence[Mapping[str, Any]] = (),
         fingerprint: str | None = None,
         agreement: Mapping[str, float] | None = None,
+        dynamic_range_db: float | None = None,
         aside: Path | None = None,
     ) -> None:
         self.path = Path(path)
@@ -75,10 +77,11 @@ class DatasetWriter:
         self.size = size
         contains = {outer: list(inner) for outer, inner in (contains or {}).items() if inner}
         _check_classes(self.path, self.classes, contains)
-        self._document = {"format": DATASET_FORMAT, "version": DATASET_VERSION, "name": name}
+        self._document: dict[str, Any] = {"format": DATASET_FORMAT, "version": DATASET_VERSION, "name": name}
         self._document |= {"classes": list(self.classes), "contains": contains, "size": size}
         self._document |= {"licence": licence, "sources": [dict(source) for source in sources]}
         self._document |= {"agreement": dict(agreement)} if agreement else {}
+        self._document |= {"dynamic_range_db": dynamic_range_db} if dynamic_range_db else {}
         self._fingerprint = fingerprint
         self._aside = _new_folder(self.path, aside)
         self._hashed: dict[str, dict[str, Any]] = {}
@@ -114,12 +117,14 @@ class DatasetWriter:
         self._claim("clip", clip)
         if isinstance(frames, StoredFrames):
             assert duplicate is not None and content
-            stored, batches = frames, iter(())
+            stored = frames
+            batches: Iterator[pa.Array] = iter(())
         else:
             frames = np.ascontiguousarray(frames)
             self._check_frames(clip, frames, times_ms)
             duplicate = find_duplicates(frames) if duplicate is None else np.asarray(duplicate, bool)
-            stored, batches = StoredFrames(len(frames), self._frames.rows), frame_batches(frames)
+            stored = StoredFrames(len(frames), self._frames.rows)
+            batches = frame_batches(frames)
         sector = np.ones((self.size, self.size), bool) if sector is None else np.asarray(sector, bool)
         times = None if times_ms is None else np.asarray(times_ms, np.float64)
         row: dict[str, Any] = {"clip": clip, "patient": patient, "group": group or patient, "note": note}
@@ -201,6 +206,10 @@ class DatasetWriter:
         """Store a further file beside the others (`truth.parquet`); it is hashed like them."""
         self._claim("file", name)
         (self._aside / name).write_bytes(content)
+
+    def add_remarks(self, remarks: Sequence[str]) -> None:
+        """Keep what an import of outlines says of cases, by their names, for `uscl data check`; [] is: none is odd."""
+        self._document["remarks"] = [*self._document.get("remarks", ()), *remarks]
 
     def close(self) -> str:
         """Finish: write the tables, hash every file, put the folder in place. Returns the fingerprint."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from uscl.data.dataset import read_document
+from uscl.data.phantom_cache import phantom_folder
 from uscl.errors import DataError, SpecError, StoreError
 from uscl.models.outputs import THRESHOLD
 from uscl.records import CellPlan, Outcome, StageManifest
@@ -21,6 +22,7 @@ from uscl.stages.inputs import EvaluateInputs
 from uscl.stages.loop import unpack_tensors
 from uscl.stages.nnunetv2.stage import PACKAGE
 from uscl.store.files import Files
+from uscl.store.roots import StoreRoot
 from uscl.store.stages import StageStore
 from uscl.store.strict_json import decode_json, encode_json
 from uscl.store.sweeps import SweepFolder, list_sweeps
@@ -65,7 +67,7 @@ class FoundCell:
     sweep: SweepFolder
 
 
-def find_cell_anywhere(store_root: Path, text: str) -> FoundCell:
+def find_cell_anywhere(store_root: StoreRoot, text: str) -> FoundCell:
     """The cell whose id starts with `text`, over all sweeps of a store. SpecError where none or several do."""
     found: dict[tuple[str, str], FoundCell] = {}
     for sweep in list_sweeps(store_root):
@@ -84,7 +86,7 @@ def find_cell_anywhere(store_root: Path, text: str) -> FoundCell:
     raise SpecError(f"no cell id starts with {text!r} in {store_root}; `uscl check FILE` prints ids; see also --store")
 
 
-def model_of_cell(store_root: Path, found: FoundCell) -> Model:
+def model_of_cell(store_root: StoreRoot, found: FoundCell) -> Model:
     """The model of a finished cell. StoreError where the cell has not finished or diverged."""
     plan = found.plan
     store = StageStore(store_root).scoped(plan.namespace)
@@ -161,7 +163,7 @@ def _contains(sweep: SweepFolder, trained: StageManifest) -> Mapping[str, Any] |
     if isinstance(contained, Mapping):
         return contained
     path = str((sweep.read_sweep() or {}).get("data", ""))
-    generated = sweep.path.parents[1] / "data" / f"phantom-{trained.provenance.get('dataset_fingerprint', '')[:10]}"
+    generated = phantom_folder(sweep.store_root, str(trained.provenance.get("dataset_fingerprint", "")))
     try:
         document = read_document(generated if path == "phantom" else Path(path))
     except DataError:

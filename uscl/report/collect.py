@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from uscl.records import CellPlan, CellResult, Outcome, StageManifest
+from uscl.store.roots import ask_all
 from uscl.store.stages import StageStore
 
 
@@ -22,7 +23,9 @@ class CellRecord:
 
 def collect(store: StageStore, cells: Iterable[CellPlan]) -> dict[str, CellRecord]:
     """The record of every cell, by cell id. Reads manifests only; no file of a stage is opened."""
-    return {cell.cell: collect_cell(store, cell) for cell in cells}
+    wanted = {cell.cell: cell for cell in cells}
+    found = ask_all(store.root, lambda cell: collect_cell(store, cell), wanted.values())
+    return dict(zip(wanted, found, strict=True))
 
 
 def collect_cell(store: StageStore, cell: CellPlan) -> CellRecord:

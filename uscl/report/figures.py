@@ -58,7 +58,7 @@ def _is_numeric(report: Report) -> bool:
 def _draw_curves(report: Report) -> bytes:
     """A panel per measurement: value over column, one line per row, error bars of one sd over seeds."""
     blocks = [block for block in report.table.blocks if any(e and e.n for row in block.rows for e in row.entries)]
-    figure, panels = _panels(len(blocks), width=5.2, height=4.2)
+    figure, panels = panels_of(len(blocks), width=5.2, height=4.2)
     columns = [_number_of(column) for column in report.table.columns]
     for panel, block in zip(panels, blocks, strict=True):
         _draw_rows(panel, block, columns)
@@ -70,7 +70,7 @@ def _draw_curves(report: Report) -> bytes:
         label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
     figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=min(3, len(lines)), fontsize="small")
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_rows(panel: Any, block: Block, columns: Sequence[float]) -> None:
@@ -108,7 +108,7 @@ def _has_embedding(report: Report) -> bool:
 def _draw_embedding(report: Report) -> bytes:
     """A panel per figure, a line per row: mean over its cells of each column, whiskers of one sd."""
     rows = list(_embedding_rows(report).items())[:MAX_ROWS]
-    figure, panels = _panels(2, width=4.6, height=1.6 + 0.32 * len(rows))
+    figure, panels = panels_of(2, width=4.6, height=1.6 + 0.32 * len(rows))
     columns = report.table.columns if report.table.column_name else ("",)
     for panel, (value, words) in zip(panels, EMBEDDING_VALUES.items(), strict=True):
         for position, column in enumerate(columns):
@@ -132,7 +132,7 @@ def _draw_embedding(report: Report) -> bytes:
         handles, labels = panels[0].get_legend_handles_labels()
         title = report.table.column_name
         figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize="small", title=title)
-    return _png(figure)
+    return png(figure)
 
 
 def _embedding_rows(report: Report) -> dict[RowKey, dict[str, dict[str, list[float]]]]:
@@ -155,7 +155,7 @@ def _embedding_rows(report: Report) -> dict[RowKey, dict[str, dict[str, list[flo
 # ---- drawing
 
 
-def _panels(count: int, *, width: float, height: float) -> tuple[Any, list[Any]]:
+def panels_of(count: int, *, width: float, height: float) -> tuple[Any, list[Any]]:
     """A figure with `count` panels, at most PER_LINE side by side, and the size of one in inches.
 
     Never touches pyplot's global state: a sweep's mirror draws in a thread of its own.
@@ -185,7 +185,7 @@ def _number_of(column: str) -> float:
         return math.nan
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
     target = io.BytesIO()
     figure.savefig(target, format="png", dpi=DPI, metadata={"Software": None})
     return target.getvalue()

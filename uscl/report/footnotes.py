@@ -52,6 +52,7 @@ def footnotes(
         _cells_note("* collapsed pretraining, in the mean", results, lambda r: r is not None and _collapsed(r)),
         _cells_note(COORDINATES, results, lambda r: r is not None and "coordinates" in r.flags),
         _cells_note("! diverged (non-finite loss), not in the mean", results, lambda r: r is not None and _diverged(r)),
+        _search_note(cells),
         _cells_note("? not finished, not in the mean", results, lambda r: r is None),
         f"means also average over {', '.join(mixed)} (no ± there): name it in `report.rows`" if mixed else "",
         *_setting_notes(cells),
@@ -66,6 +67,17 @@ def rater_notes(cells: Sequence[CellPlan], raters: Sequence[str]) -> list[str]:
     """Whose masks the figures are about, where the dataset has those of several raters."""
     chosen = sorted({str(cell.settings.get("labels.rater") or raters[0]) for cell in cells}) if len(raters) > 1 else []
     return [f"masks of {', '.join(chosen)} (labels.rater); the dataset has {', '.join(raters)}"] if chosen else []
+
+
+def _search_note(cells: Sequence[CellPlan]) -> str:
+    """Of a search: how many proposals its best was chosen from, which a reader needs to judge its score."""
+    proposals = {cell.proposal for cell in cells if cell.proposal is not None}
+    if not proposals:
+        return ""
+    return (
+        f"a search looked at {len(proposals)} proposals by their validation scores, so the best of those is too good; "
+        "winners alone have a test score"
+    )
 
 
 def torch_version(provenance: Mapping[str, Any]) -> str:

@@ -11,7 +11,19 @@ from uscl.spec.positions import Located, read_located
 from uscl.spec.settings import Place, did_you_mean, shown, trial_fields
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-SWEEP_KEYS = ("name", "recipe", "data", "description", "fixed", "rows", "grid", "resources", "report", "phantom")
+SWEEP_KEYS = (
+    "name",
+    "recipe",
+    "data",
+    "description",
+    "fixed",
+    "rows",
+    "grid",
+    "search",
+    "resources",
+    "report",
+    "phantom",
+)
 RECIPE_KEYS = ("description", "settings", "phantom", "resources")
 
 

@@ -6,17 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from pydantic.fields import FieldInfo
 
 from uscl.errors import SpecError
-from uscl.spec.combinations import refuse_impossible
+from uscl.spec.cells import changes, common_of, make_cell, pair, refuse_data_as_setting
 from uscl.spec.documents import Document
 from uscl.spec.positions import Located
-from uscl.spec.settings import Given, Setting, checked, flatten_located, is_list_field, nested, shown, trial_fields
+from uscl.spec.settings import Given, Setting, checked, flatten_located, is_list_field, shown, trial_fields
 from uscl.spec.sweep import Cell
-from uscl.spec.trial import TrialSpec
 
 MAX_CELLS = 10_000
 
@@ -32,59 +31,31 @@ class _Row:
     axes: Axes
 
 
-@dataclass(frozen=True, slots=True)
-class _Common:
-    """What all cells of a file share; `recipe` is the recipe's file."""
-
-    fixed: Mapping[str, Setting]
-    changed: Mapping[str, Any]
-    """What the file's `fixed` sets otherwise than the recipe and the defaults do."""
-    own: frozenset[str]
-    """What the file's `fixed` sets at all."""
-    data: str
-    recipe: str
-
-
 def cells_of(document: Document, recipe: Document, options: Axes, *, data: str) -> tuple[Cell, ...]:
     """Every cell of a sweep file: rows outer, grid inner; `options` (from `--set`) replace what the file says.
 
     SpecError where a value, a combination or the number of cells is impossible.
     """
-    base, own = _fixed(recipe, "settings"), _fixed(document, "fixed")
-    fixed = base | own
+    common = common_of(document, recipe, data=data)
     grid = axes_of(flatten_located(document.block("grid"), document.place, known=trial_fields()))
     rows = _rows(document)
-    _refuse_data_as_setting([fixed, grid, options, *(row.axes for row in rows)])
+    refuse_data_as_setting([common.fixed, grid, options, *(row.axes for row in rows)])
     _refuse_rivals(rows, grid)
     _refuse_too_many(document, [row.axes | grid | options for row in rows])
-    common = _Common(fixed, _changes(own, base), frozenset(own), data, recipe.place.source)
     points = [(row, point) for row in rows for point in _points(row.axes | grid | options)]
     several = {name for name, values in options.items() if len(values) > 1}
     one = {name: values[0] for name, values in options.items() if name not in several}
-    in_all = grid.keys() | several | _changes(one, fixed).keys()
-    return tuple(
-        _cell(number, row, point, axes=[name for name in point if name in row.axes or name in in_all], common=common)
-        for number, (row, point) in enumerate(points, start=1)
-    )
-
-
-def _changes(given: Mapping[str, Setting], base: Mapping[str, Setting]) -> dict[str, Any]:
-    """The values among `given` that are not what `base`, or else the default, says."""
-    before = {name: base[name].value if name in base else trial_fields()[name].get_default() for name in given}
-    return {name: setting.value for name, setting in given.items() if setting.value != before[name]}
+    in_all = grid.keys() | several | changes(one, common.fixed).keys()
+    cells = []
+    for number, (row, point) in enumerate(points, start=1):
+        axes = [name for name in point if name in row.axes or name in in_all]
+        cells.append(make_cell(number, _label(row, [point[name] for name in axes]), point, axes=axes, common=common))
+    return tuple(cells)
 
 
 def _points(axes: Axes) -> Iterator[dict[str, Setting]]:
     for values in product(*axes.values()):
         yield dict(zip(axes, values, strict=True))
-
-
-def _refuse_data_as_setting(layers: Sequence[Mapping[str, Setting | tuple[Setting, ...]]]) -> None:
-    for layer in layers:
-        given = layer.get("data")
-        if given is not None:
-            setting = given[0] if isinstance(given, tuple) else given
-            raise setting.error("a sweep has one dataset; give it as 'data:' at the top of the file, or by --data")
 
 
 def _refuse_rivals(rows: Sequence[_Row], grid: Axes) -> None:
@@ -99,35 +70,6 @@ def _refuse_too_many(document: Document, axes_of_rows: Sequence[Axes]) -> None:
         raise SpecError(f"{document.at('grid')}: makes {num_cells} cells; at most {MAX_CELLS} fit in one sweep")
 
 
-def _cell(number: int, row: _Row, point: Mapping[str, Setting], *, axes: Sequence[str], common: _Common) -> Cell:
-    given = {**common.fixed, **point}
-    cell = Cell(
-        number=number,
-        label=_label(row, [point[name] for name in axes]),
-        axes={name: point[name].value for name in axes},
-        spec=_trial(given, common),
-        fixed={name: value for name, value in common.changed.items() if name not in point},
-        asked=common.own | point.keys(),
-        places={name: setting.place for name, setting in given.items()},
-    )
-    refuse_impossible(cell)
-    return cell
-
-
-def _trial(given: Mapping[str, Setting], common: _Common) -> TrialSpec:
-    """A TrialSpec of values that were checked one by one; only an incomplete recipe can fail here."""
-    values = {name: setting.value for name, setting in given.items()} | {"data": common.data}
-    seed = values.pop("seed", None)
-    if seed is not None:
-        values = {"seed.pretrain": seed, "seed.finetune": seed, "labels.draw": seed} | values
-    missing = [name for name, field in trial_fields().items() if field.is_required() and name not in values]
-    if missing:
-        raise SpecError(
-            f"{common.recipe}: lacks {', '.join(missing)}; a recipe gives every setting that has no default"
-        )
-    return TrialSpec.model_validate(nested(values))
-
-
 def _label(row: _Row, settings: Sequence[Setting]) -> str:
     """The row's label, else its values in words; then whatever varies besides, as name=value."""
     words = [row.label] if row.label else []
@@ -135,12 +77,8 @@ def _label(row: _Row, settings: Sequence[Setting]) -> str:
         values = row.axes.get(setting.name, ())
         if row.label and len(values) == 1:
             continue
-        words.append(setting.value if values and isinstance(setting.value, str) else _pair(setting))
+        words.append(setting.value if values and isinstance(setting.value, str) else pair(setting))
     return " ".join(words)
-
-
-def _pair(setting: Setting) -> str:
-    return f"{setting.name}={shown(setting.value)}".replace(" ", "")
 
 
 def axes_of(flat: Mapping[str, Given]) -> Axes:
@@ -157,18 +95,6 @@ def _values(name: str, given: Given, field: FieldInfo) -> tuple[Setting, ...]:
     if not items:
         raise SpecError(f"{given.at(name)}: expected at least one value, got an empty list")
     return tuple(checked(name, item.plain(), given.place.at(name, item.line), field=field) for item in items)
-
-
-def _fixed(document: Document, key: str) -> dict[str, Setting]:
-    """One value per name: the settings of a recipe, or of `fixed`."""
-    flat = flatten_located(document.block(key), document.place, known=trial_fields())
-    settings = {}
-    for name, given in flat.items():
-        field = trial_fields()[name]
-        if given.node.is_list and not is_list_field(field):
-            raise SpecError(f"{given.at(name)}: got a list; lists that make cells belong under 'grid' or in a row")
-        settings[name] = checked(name, given.node.plain(), given.at(name), field=field)
-    return settings
 
 
 def _rows(document: Document) -> list[_Row]:

@@ -2,6 +2,8 @@
 
 A value is taken from the most specific place that gives it: recipe < fixed < row < grid < `--set`. Lists in a row
 or in the grid multiply; `--set NAME=[...]` multiplies too and replaces what the file says about NAME.
+A file with `search` has no rows and no grid: its cells are proposed. There `--set NAME=value` takes NAME out of the
+space, and `--set search.trials=100` changes the search.
 `seed: 3` stands for seed.pretrain, seed.finetune and labels.draw wherever those are not given themselves.
 """
 
@@ -20,7 +22,9 @@ from uscl.spec.documents import SWEEP_KEYS, Document, read_document, read_recipe
 from uscl.spec.grid import axes_of, cells_of
 from uscl.spec.phantom import PhantomSpec
 from uscl.spec.positions import Located, one_line, parse_located
-from uscl.spec.report_checks import check_names, check_rows, check_shape
+from uscl.spec.proposals import search_of
+from uscl.spec.report_checks import check_names, check_rows, check_rows_of_search, check_shape
+from uscl.spec.search_block import search_fields
 from uscl.spec.settings import (
     Given,
     Place,
@@ -31,6 +35,7 @@ from uscl.spec.settings import (
     shown,
     trial_fields,
 )
+from uscl.spec.space import SearchSpec
 from uscl.spec.sweep import Cell, ReportSpec, ResourcesSpec, SweepSpec
 
 S = TypeVar("S", bound=BaseModel)
@@ -54,7 +59,9 @@ def load_sweep(
     if dataset is None:
         raise SpecError(f"{document.at('data')}: missing; 'phantom', or a dataset made by uscl data import")
     options = _options(sets)
-    cells = cells_of(document, recipe_file, axes_of(options), data=dataset)
+    found, maker = search_of(document, recipe_file, options, data=dataset) or (None, None)
+    search = found.search if found else None
+    cells = () if found else cells_of(document, recipe_file, axes_of(options), data=dataset)
     own_name = _name(document)
     phantom = (recipe_file, document)
     return SweepSpec(
@@ -64,12 +71,15 @@ def load_sweep(
         data=dataset,
         grid=cells,
         resources=_section(ResourcesSpec, "resources", (recipe_file, document), options),
-        report=_report(document, cells, options),
+        report=_report(document, cells, options) if search is None else _report_of_search(document, search, options),
         phantom=_section(PhantomSpec, "phantom", phantom, options),
         description=(document.text("description") or "").strip(),
         source=str(path),
         places={name: given.at(name) for name, given in _given(PhantomSpec, "phantom", phantom, options).items()}
-        | {"data": f"--data {data}" if data else document.at("data")},
+        | {"data": f"--data {data}" if data else document.at("data")}
+        | ({"search.space": found.where} if found else {}),
+        search=search,
+        maker=maker,
     )
 
 
@@ -101,6 +111,7 @@ def _options(sets: Sequence[str]) -> dict[str, Given]:
     known = dict(trial_fields())
     for model, prefix in ((ResourcesSpec, "resources."), (PhantomSpec, "phantom."), (ReportSpec, "report.")):
         known |= fields_of(model, prefix)
+    known |= search_fields()
     options: dict[str, Given] = {}
     for argument in sets:
         name, equals, text = argument.partition("=")
@@ -155,6 +166,19 @@ def _report(document: Document, cells: Sequence[Cell], options: Mapping[str, Giv
     report = report if document.block("report").value else _filled_in(report, cells, given)
     check_rows(report, given, cells, changed=any(name in trial_fields() for name in options))
     return report
+
+
+def _report_of_search(document: Document, search: SearchSpec, options: Mapping[str, Given]) -> ReportSpec:
+    """As `_report`, with rows yet to be proposed: they are the settings searched, and what is sought is shown."""
+    given = _given(ReportSpec, "report", (document,), options)
+    check_shape(given)
+    report = _section(ReportSpec, "report", (document,), options)
+    check_names(report, given)
+    check_rows_of_search(report, given)
+    rows = tuple(dimension.name for dimension in search.space if dimension.name != report.columns)
+    values = tuple(dict.fromkeys((*search.objectives, "test/dsc")))
+    filled = {name: value for name, value in (("rows", rows), ("values", values)) if f"report.{name}" not in given}
+    return report.model_copy(update=filled)
 
 
 def _filled_in(report: ReportSpec, cells: Sequence[Cell], given: Mapping[str, Given]) -> ReportSpec:

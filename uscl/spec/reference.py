@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from uscl.spec.phantom import PhantomSpec
+from uscl.spec.ranges import NOT_SEARCHED, number_kinds
+from uscl.spec.search_block import SearchBlock
 from uscl.spec.settings import (
     fields_of,
     is_list_field,
@@ -33,14 +35,16 @@ row and under `grid` a name may be written with dots or nested. A recipe gives e
 `seed: 3` stands for `seed.pretrain`, `seed.finetune` and `labels.draw`; one of those given itself counts more.
 """
 
+_REQUIRED = tuple(name for name, field in SearchBlock.model_fields.items() if field.is_required())
 _KINDS: Mapping[Any, str] = {int: "whole number", float: "number", bool: "true, false", str: "text"}
 _BOUND_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "multiple_of": "multiple of"}
 
 
 def settings_page() -> str:
-    """docs/settings.md: every setting of a trial, and of the blocks `phantom`, `resources` and `report`."""
+    """docs/settings.md: every setting of a trial, and of the blocks `search`, `phantom`, `resources` and `report`."""
     parts = [_HEAD, "## A trial\n", *_sections(TrialSpec)]
     for title, name, model in (
+        ("A search", "search", SearchBlock),
         ("The phantom", "phantom", PhantomSpec),
         ("Resources", "resources", ResourcesSpec),
         ("The table", "report", ReportSpec),
@@ -73,7 +77,7 @@ def _rows(fields: Mapping[str, FieldInfo], prefix: str) -> str:
 
 def _default_in_words(name: str, field: FieldInfo) -> str:
     if field.is_required():
-        return "at the top of the file" if name == "data" else "from the recipe"
+        return {"data": "at the top of the file", **dict.fromkeys(_REQUIRED, "none")}.get(name, "from the recipe")
     return f"`{shown(field.get_default())}`" if field.get_default() not in ("", {}) else "empty"
 
 
@@ -122,6 +126,7 @@ def sweep_schema() -> dict[str, Any]:
             "fixed": _settings_schema(multiplies=False),
             "rows": {"type": "array", "items": row, "minItems": 1},
             "grid": several,
+            "search": _search_schema(),
             "phantom": _block_schema(PhantomSpec),
             "resources": _block_schema(ResourcesSpec),
             "report": _block_schema(ReportSpec),
@@ -129,15 +134,54 @@ def sweep_schema() -> dict[str, Any]:
     }
 
 
+def _search_schema() -> dict[str, Any]:
+    """The `search` block; of its ranges the JSON Schema checks the form, the reader the values."""
+    block = _block_schema(SearchBlock)
+    fields = {name: field for name, field in trial_fields().items() if _is_searched(name, field)}
+    space = _named({name: _range_schema(field) for name, field in fields.items()})
+    measured = {"propertyNames": {"pattern": "^val/"}}
+    block["properties"] |= {
+        "objectives": block["properties"]["objectives"] | measured | {"minProperties": 1},
+        "constraints": block["properties"]["constraints"] | measured,
+        "space": space | {"description": block["properties"]["space"]["description"], "minProperties": 1},
+    }
+    return block | {"description": " ".join((SearchBlock.__doc__ or "").split()), "required": list(_REQUIRED)}
+
+
+def _is_searched(name: str, field: FieldInfo) -> bool:
+    return name not in NOT_SEARCHED and not is_list_field(field)
+
+
+def _range_schema(field: FieldInfo) -> dict[str, Any]:
+    leaf = json_schema_of(field)
+    choice = {"type": "array", "items": {key: leaf[key] for key in leaf if key != "default"}, "minItems": 1}
+    kinds = {"choice": choice}
+    for kind in number_kinds(field):
+        number = {"type": {"int": "integer", "float": "number"}[kind]}
+        kinds[kind] = {"type": "array", "items": number, "minItems": 2, "maxItems": 2}
+    forms = [_form_schema(kind, values) for kind, values in kinds.items()]
+    return {"anyOf": [choice, *forms], "description": leaf.get("description", "")}
+
+
+def _form_schema(kind: str, values: dict[str, Any]) -> dict[str, Any]:
+    spaced = {} if kind == "choice" else {"log": {"type": "boolean"}, "step": {"type": "number", "exclusiveMinimum": 0}}
+    properties = {kind: values, **spaced, "when": {"type": "object", "minProperties": 1}}
+    return {"type": "object", "properties": properties, "required": [kind], "additionalProperties": False}
+
+
 def _settings_schema(*, multiplies: bool) -> dict[str, Any]:
+    """Every setting of a trial, with one value or, where it multiplies, a list of them."""
+    leaves = {name: json_schema_of(field) for name, field in trial_fields().items() if name != "data"}
+    if multiplies:
+        several = {name: {"type": "array", "items": leaf, "minItems": 1} for name, leaf in leaves.items()}
+        leaves = {name: {"anyOf": [leaf, several[name]]} for name, leaf in leaves.items()}
+    return _named(leaves)
+
+
+def _named(leaves: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Every setting under its dotted name, and nested under its section."""
     properties: dict[str, Any] = {}
-    for name, field in trial_fields().items():
-        if name == "data":
-            continue
-        leaf = json_schema_of(field)
-        if multiplies:
-            leaf = {"anyOf": [leaf, {"type": "array", "items": leaf, "minItems": 1}]}
+    for name, leaf in leaves.items():
         properties[name] = leaf
         section, dot, key = name.partition(".")
         if dot:

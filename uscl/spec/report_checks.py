@@ -46,9 +46,9 @@ def check_names(report: ReportSpec, given: Mapping[str, Given]) -> None:
                 where = given[f"report.{key}"].at(f"report.{key}")
                 raise SpecError(f"{where}: '{name}' is no setting{did_you_mean(name, trial_fields())}")
     for value in report.values:
-        _require_measurement(value, given["report.values"].at("report.values") if "report.values" in given else "")
+        require_measurement(value, given["report.values"].at("report.values") if "report.values" in given else "")
     for value in report.published.values:
-        _require_measurement(value, given[PUBLISHED].at(PUBLISHED))
+        require_measurement(value, given[PUBLISHED].at(PUBLISHED))
 
 
 def check_rows(report: ReportSpec, given: Mapping[str, Given], cells: Sequence[Cell], *, changed: bool) -> None:
@@ -71,6 +71,14 @@ def check_rows(report: ReportSpec, given: Mapping[str, Given], cells: Sequence[C
     if report.published.values:
         _check_numbers(report, given)
         _check_published_rows(given[PUBLISHED], declared, rows, changed=changed)
+
+
+def check_rows_of_search(report: ReportSpec, given: Mapping[str, Given]) -> None:
+    """What can be said of rows that are still to be proposed: the settings of the reference, and how many numbers."""
+    if isinstance(report.reference, dict):
+        _check_settings(report.reference, given[REFERENCE].at(REFERENCE))
+    if report.published.values:
+        _check_numbers(report, given)
 
 
 def _check_settings(reference: Mapping[str, Any], where: str) -> None:
@@ -119,18 +127,25 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 
 
-def _require_measurement(value: str, where: str) -> None:
-    """`test/dsc`, `val/dsc/<class>`, `val/embedding/separability`, and the counts `test/dsc_n`, `test/n_cases`."""
+def require_measurement(
+    value: str, where: str, *, splits: Sequence[str] = ("test", "val"), counts: bool = True
+) -> None:
+    """SpecError unless `value` is `test/dsc`, `val/dsc/<class>`, `val/embedding/separability`, ... of one of `splits`.
+
+    `counts`: `test/dsc_n` and `test/n_cases` are measurements too.
+    """
     part, _, rest = value.partition("/")
     words = rest.split("/")
-    measure = words[0].removesuffix("_n")
+    measure = words[0].removesuffix("_n") if counts else words[0]
     if measure in OVERALL_MEASURES and words[1:]:
         raise SpecError(
             f"{where}: '{value}' is no measurement; {measure} is a mean over classes and has none per class"
         )
     known = (*MEASURES, *OVERALL_MEASURES, *EMBEDDING_MEASURES)
-    if part in ("val", "test") and {measure, "/".join(words[:2])} & {*known, "n_cases", "n_patients"}:
+    counted = ("n_cases", "n_patients") if counts else ()
+    if part in splits and {measure, "/".join(words[:2])} & {*known, *counted}:
         return
-    nearly = value if part in ("val", "test") else f"test/{value}"
-    near = did_you_mean(nearly, [f"{split}/{name}" for split in ("test", "val") for name in known])
-    raise SpecError(f"{where}: '{value}' is no measurement; expected val/... or test/..., as in test/dsc{near}")
+    nearly = value if part in splits else f"{splits[0]}/{value}"
+    near = did_you_mean(nearly, [f"{split}/{name}" for split in splits for name in known])
+    expected = " or ".join(f"{split}/..." for split in reversed(splits))
+    raise SpecError(f"{where}: '{value}' is no measurement; expected {expected}, as in {splits[0]}/dsc{near}")

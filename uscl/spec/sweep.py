@@ -126,7 +126,7 @@ class SweepSpec:
     source: str = ""
     """The file it was read from."""
     places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Where `data` and the settings of the phantom stand."""
+    """Where `data`, the settings of the phantom and `search.space` stand."""
     search: SearchSpec | None = None
     """What a search proposes cells from; its `grid` is empty."""
     maker: CellMaker | None = field(default=None, repr=False, compare=False)
@@ -137,11 +137,12 @@ class SweepSpec:
         return self.grid
 
     def error(self, name: str, message: str) -> SpecError:
-        """An error about `data` or a setting of the phantom, to be raised; it begins with file and line."""
+        """An error about `data`, a setting of the phantom or `search.space`, to be raised; it says where."""
         return SpecError(f"{place_of(name, self.places)}: {message}")
 
     def to_json(self) -> dict[str, Any]:
         """What a sweep's folder keeps of it, with every setting of every cell."""
+        search = {} if self.search is None else {"search": self.search.to_json()}
         return {
             "name": self.name,
             "identity": self.identity,
@@ -151,6 +152,7 @@ class SweepSpec:
             "phantom": self.phantom.model_dump(mode="json"),
             "resources": self.resources.model_dump(mode="json"),
             "report": self.report.model_dump(mode="json"),
+            **search,
             "cells": [
                 {"number": cell.number, "label": cell.label, "settings": cell.spec.model_dump(mode="json")}
                 for cell in self.grid

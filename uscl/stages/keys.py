@@ -84,8 +84,7 @@ class Chain:
 
     def scored_on(self, parts: Collection[str]) -> Chain:
         """The chain with those of its evaluations only; a cell of a search has no test score until it wins."""
-        kept = tuple(s for s in self.stages if s.kind != "evaluate" or s.name.partition("/")[2] in parts)
-        return Chain(kept, self.cell)
+        return Chain(tuple(s for s in self.stages if "/" not in s.name or s.name.split("/")[1] in parts), self.cell)
 
     def stage(self, name: str) -> Stage:
         """The stage of that name; KeyError where the chain has none."""
@@ -167,8 +166,8 @@ def _stage(name: str, inputs: StageInputs, data: DataSlice, parent: StageRef | N
     kind = name.split("/")[0]
     # in sorted order, because a stage may draw by position and equal selections are one key
     data = DataSlice(*(tuple(sorted(ids)) for ids in (data.clips, data.cases, data.validation)))
-    hashed = data_hash(data, index, with_patients=kind == "evaluate")
-    key = stage_key(kind, inputs, data=hashed, parent=parent.key if parent else None)
+    read = data_hash(data, index, with_patients=kind == "evaluate")
+    key = stage_key(kind, inputs, data=read, parent=parent.key if parent else None)
     return Stage(name=name, kind=kind, key=key, inputs=inputs, data=data, parent=parent)
 
 

@@ -37,7 +37,7 @@ from uscl.stages.encoder import train_encoder
 from uscl.stages.evaluate import evaluate
 from uscl.stages.finetune import train_finetune
 from uscl.stages.inputs import NnunetInputs, PackageInputs, PixelInputs
-from uscl.stages.keys import EVALUATED_PARTS, Chain, Stage, chain
+from uscl.stages.keys import EVALUATED_PARTS, STAGE_VERSION, Chain, Stage, chain
 from uscl.stages.loop import FitContext, amp_dtype, unpack_tensors
 from uscl.stages.nnunet import train_nnunet2d
 from uscl.stages.nnunetv2.stage import PACKAGE, train_package
@@ -267,6 +267,7 @@ def _provenance(context: StageContext, *, seconds: float, frames_per_s: float) -
         dtype = torch.float16  # its own autocast, whatever the card
     return {
         **_versions(),
+        "stage_version": STAGE_VERSION[context.stage.kind],
         **({PACKAGE: metadata.version(PACKAGE)} if package else {}),
         "seconds": round(seconds, 3),
         "frames_per_s": round(frames_per_s, 1),

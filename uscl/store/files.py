@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,9 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # File systems without hard links say one of these (exFAT, some FUSE mounts).
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
+# What `_aside` calls a file that is being written: `.name.pid-token`.
+_ASIDE = re.compile(r"\..+\.\d+-[0-9a-f]{8}")
+
 
 class StoreFull(StoreError):
     """No space is left, or a quota is used up. Nothing that was published is lost."""
@@ -30,7 +34,7 @@ class Files:
     """Bytes by name below `root`; a name may hold slashes. Every failure of the file system is a StoreError."""
 
     def __init__(self, root: str | Path) -> None:
-        """`root` need not exist: the first write makes it. StoreError for `s3://` and its like."""
+        """`root` need not exist: the first write makes it. StoreError where it is no folder (see roots.py)."""
         # Absolute at once: Ray changes the working directory of a trial.
         self.root = local_root(root)
 
@@ -52,6 +56,23 @@ class Files:
             won = _link(aside, target)
             sync_folder(target.parent)
         return won
+
+    def append(self, name: str, line: bytes, *, soon: bool = False) -> None:
+        """Add a line to a file; one writer at a time. A torn last line is ended first.
+
+        Not fsynced: it survives kill -9, and a power cut may cost the last lines. `soon` tells a store that cannot
+        append that the line may wait for a moment, or for `flush`; here it is written at once.
+        """
+        path = self.path(name)
+        with explained(path, "append to"):
+            make_folder(path.parent)
+            with path.open("ab+", buffering=0) as stream:
+                # A torn last line must not swallow this record.
+                start = b"" if _ends_a_line(stream.fileno()) else b"\n"
+                _write_all(stream.fileno(), start + line + b"\n")
+
+    def flush(self, name: str) -> None:
+        """Nothing: what was appended is there."""
 
     def read(self, name: str) -> bytes:
         """The bytes of a file. StoreError where there is none."""
@@ -78,6 +99,28 @@ class Files:
             except (FileNotFoundError, NotADirectoryError):
                 return []
 
+    def size(self, name: str) -> int:
+        """Bytes of a file, or of all files in a folder and below; 0 where it is not there."""
+        with explained(self.path(name), "look at"):
+            return sum(found.st_size for found in _stats(self.path(name)) if stat.S_ISREG(found.st_mode))
+
+    def modified_s(self, name: str) -> float:
+        """Unix time of the newest change to a file, or to anything in a folder and below; 0 where it is not there."""
+        with explained(self.path(name), "look at"):
+            return max((found.st_mtime for found in _stats(self.path(name))), default=0.0)
+
+    def free_bytes(self) -> int | None:
+        """Space that is left where `root` lies or will lie; None where nobody can tell."""
+        there = next(path for path in (self.root, *self.root.parents) if path.exists())
+        with explained(there, "look at"):
+            return shutil.disk_usage(there).free
+
+    def asides(self, folder: str) -> tuple[str, ...]:
+        """Names, below `root`, of what is being written in a folder and below, or was when its writer was killed."""
+        with explained(self.path(folder), "list"):
+            inside = sorted(path for path in self.path(folder).rglob(".*") if _ASIDE.fullmatch(path.name))
+            return tuple(str(path.relative_to(self.root)) for path in inside if path.is_file())
+
     def delete(self, name: str) -> None:
         """Remove a file, or a folder with all it holds; nothing happens where it is not there."""
         path = self.path(name)
@@ -99,12 +142,12 @@ class Files:
 
 
 def local_root(root: str | Path) -> Path:
-    """The absolute path of a store's root. StoreError where it is an address such as `s3://bucket/store`."""
+    """The absolute path of a folder. StoreError where it is an address such as `s3://bucket/store` (see roots.py)."""
     scheme = re.match(r"([a-z][a-z0-9+.-]+)://?", str(root))
     if scheme and scheme[1] == "file":
         raise StoreError(f"{root}: give the store as a plain path, without 'file:'")
     if scheme:
-        raise StoreError(f"{root}: a store at '{scheme[1]}:' is not supported yet; give a local or shared folder")
+        raise StoreError(f"{root}: no folder; a store is a local or shared folder, or s3://bucket/prefix")
     return Path(root).expanduser().absolute()
 
 
@@ -161,12 +204,29 @@ def _link(aside: Path, target: Path) -> bool:
     return True
 
 
+def _stats(path: Path) -> Iterator[os.stat_result]:
+    """Of a file, or of a folder and all below it; what vanishes meanwhile is passed over. Links are not followed."""
+    for found in (path, *(path.rglob("*") if path.is_dir() else ())):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield found.lstat()
+
+
 def _remove_tree(path: Path) -> None:
     """Remove a folder, also while its writer is removing parts of it."""
     for _ in range(3):
         with suppress(FileNotFoundError):
             shutil.rmtree(path)
             return
+
+
+def _ends_a_line(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
 
 
 @contextmanager

@@ -19,12 +19,11 @@ import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from uscl.errors import StoreError
 from uscl.records import Metrics, Outcome, ParentRef, StageManifest, StageRef
-from uscl.store.files import Files
+from uscl.store.roots import StoreRoot, open_files, store_root
 from uscl.store.strict_json import decode_json, encode_json
 
 MANIFEST = "manifest.json"
@@ -58,11 +57,11 @@ def new_attempt() -> str:
 class StageStore:
     """Stage outputs under one root; with a namespace, those of one cell that shares with nobody."""
 
-    def __init__(self, root: str | Path, *, namespace: str = "") -> None:
-        """`root` need not exist. StoreError for an address such as `s3://...`."""
-        self.root = Files(root).root
+    def __init__(self, root: str | StoreRoot, *, namespace: str = "") -> None:
+        """`root` need not exist: a folder, or `s3://bucket/prefix`. StoreError for any other address."""
+        self.root = store_root(root)
         self.namespace = _checked(namespace) if namespace else ""
-        self._files = Files(self.root / "unshared" / namespace if namespace else self.root)
+        self._files = open_files(self.root / f"unshared/{namespace}" if namespace else self.root)
 
     def scoped(self, namespace: str) -> StageStore:
         """The corner of this store that belongs to one namespace; the empty one is shared by all."""
@@ -85,9 +84,13 @@ class StageStore:
         found = (StageRef(kind, key) for key in self._files.list(f"stages/{kind}") if _NAME.fullmatch(key))
         return [ref for ref in found if self.has(ref)]
 
-    def folder(self, ref: StageRef) -> Path:
+    def folder(self, ref: StageRef) -> StoreRoot:
         """The folder of the attempt that won. StoreError where the stage is not published."""
         return self._files.path(f"{_folder(ref)}/{self._published(ref)[0].attempt}")
+
+    def size(self, ref: StageRef) -> int:
+        """Bytes of the published files together. StoreError where the stage is not published."""
+        return self._files.size(f"{_folder(ref)}/{self._published(ref)[0].attempt}")
 
     def read(self, ref: StageRef, name: str) -> bytes:
         """A published file, checked against the sha256 of its manifest.
@@ -120,7 +123,8 @@ class StageStore:
     ) -> StageManifest:
         """Write the files, then the manifest, unless the stage is published already. Returns the winner's manifest.
 
-        What is returned has `attempt` as given where this call won. The files of a loser are removed.
+        What is returned has `attempt` as given where this call won. The files of a loser are removed; in a bucket, of
+        two that publish in one moment the last stays, and both keep their files.
         """
         winner = self.manifest(ref)
         if winner is not None:
@@ -133,8 +137,9 @@ class StageStore:
         document = encode_json(manifest.to_json(), indent=1)
         for name, content in files.items():
             self._files.write(f"{_folder(ref)}/{attempt}/{name}", content)
-        winner = self._link_manifest(ref, document)
-        if winner.attempt != attempt:
+        winner, linked = self._link_manifest(ref, document)
+        # Once its manifest was put, an attempt may be the one that readers see: in a bucket the last put stays.
+        if winner.attempt != attempt and not linked:
             self._files.delete(f"{_folder(ref)}/{attempt}")
         return winner
 
@@ -180,16 +185,18 @@ class StageStore:
             raise StoreError(f"stage {ref} is not in the store at {self._files.root}")
         return found
 
-    def _link_manifest(self, ref: StageRef, document: bytes) -> StageManifest:
+    def _link_manifest(self, ref: StageRef, document: bytes) -> tuple[StageManifest, bool]:
+        """The manifest that is there afterwards, and whether this one was put there for a while at least."""
+        linked = False
         # Again, because the manifest that was there first may be torn, and then counts as absent.
         for _ in range(3):
-            self._files.link_first(f"{_folder(ref)}/{MANIFEST}", document)
+            linked |= self._files.link_first(f"{_folder(ref)}/{MANIFEST}", document)
             winner = self.manifest(ref)
             if winner is not None:
-                return winner
+                return winner, linked
         raise StoreError(f"stage {ref}: its manifest cannot be kept whole at {self._files.root}; check the disk")
 
-    def _set_aside(self, ref: StageRef, judged: bytes, *, attempt: str, reason: str) -> Path:
+    def _set_aside(self, ref: StageRef, judged: bytes, *, attempt: str, reason: str) -> StoreRoot:
         """Move a stage that was judged torn out of the way; one published meanwhile by somebody else stays."""
         kept = f"torn/{new_attempt()}-{ref.kind}-{ref.key[:10]}"
         if self._files.move(f"{_folder(ref)}/{MANIFEST}", f"{kept}/{MANIFEST}"):

@@ -4,7 +4,9 @@
 .../cells.json                           the planned cells
 .../dataset.json                         what a report must know of the dataset
 .../events.jsonl                         appended by the driver only; states, no curves
+.../proposals.jsonl                      of a search: what it asked for, in order
 .../lease.json                           one driver at a time
+.../live.json, stop.json                 what runs where, for `uscl status`; a request of `uscl stop`
 .../logs/<cell>-<attempt>.log            .../report/...
 """
 
@@ -13,16 +15,19 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from uscl.errors import SpecError, StoreError
-from uscl.records import NO_FACTS, CellPlan, DatasetFacts
-from uscl.store.files import Files, explained, make_folder
-from uscl.store.lease import Lease, acquire_lease
+from uscl.records import NO_FACTS, CellPlan, DatasetFacts, Proposal
+from uscl.store.files import explained, make_folder
+from uscl.store.lease import Holder, Lease, acquire_lease, find_holder, holder_of
+from uscl.store.roots import StoreRoot, open_files, store_root
 from uscl.store.strict_json import decode_json, encode_json
 
 # What a sweep's results are about; with another of these they do not belong in one folder.
@@ -33,19 +38,37 @@ _SHOWN = 10
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """What `uscl stop` leaves for a driver."""
+
+    token: str
+    by: str
+    """Who asks: `ada@workstation`."""
+    hard: bool
+    """As a second signal: end at once."""
+    to: Holder | None
+
+    def meant_for(self, driver: Holder | None) -> bool:
+        """Whether this driver is asked; with no name on either side it is."""
+        return self.to is None or driver is None or self.to == driver
+
+
 class SweepFolder:
     """What one sweep keeps outside the stages, under `<root>/sweeps/<identity>/`."""
 
-    def __init__(self, root: str | Path, identity: str) -> None:
+    def __init__(self, root: str | StoreRoot, identity: str) -> None:
         """Makes nothing yet. SpecError where the identity cannot name a folder."""
         if not re.fullmatch(r"[A-Za-z0-9_][\w.=+-]*", identity, flags=re.ASCII):
             raise SpecError(f"sweep name {identity!r}: use letters, digits and _.=+- and start with no dot")
         self.identity = identity
-        self._files = Files(Files(root).root / "sweeps" / identity)
+        self.store_root = store_root(root)
+        """The store that the sweep is in."""
+        self._files = open_files(self.store_root / f"sweeps/{identity}")
 
     @property
-    def path(self) -> Path:
-        """The folder; it need not be there yet."""
+    def path(self) -> StoreRoot:
+        """The folder's address; it need not be there yet."""
         return self._files.root
 
     def require_same(self, document: Mapping[str, Any]) -> None:
@@ -92,6 +115,27 @@ class SweepFolder:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(f"{self.path}/cells.json is torn ({error}); run the sweep again to rewrite it") from error
 
+    def all_cells(self) -> tuple[CellPlan, ...]:
+        """Every cell that the sweep declares or has proposed; none where a first start ended before it wrote any.
+
+        StoreError where they cannot be read. A last line of proposals.jsonl that was cut while it was written is left
+        out: its cells were never handed out.
+        """
+        if not any(
+            self._files.exists(name) for name in ("sweep.yaml", "cells.json", "proposals.jsonl", "events.jsonl")
+        ):
+            return ()
+        return self.read_cells() + tuple(self._proposed())
+
+    def _proposed(self) -> Iterator[CellPlan]:
+        *lines, last = (self._files.read_if_there("proposals.jsonl") or b"").split(b"\n")
+        for number, line in enumerate(filter(None, [*lines, last if _record(last) else b""]), 1):
+            try:
+                yield from (CellPlan.from_json(cell) for cell in decode_json(line).get("cells", ()))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                where = f"{self.path}/proposals.jsonl: record {number}"
+                raise StoreError(f"{where} is torn ({error}); run the sweep again to rewrite it") from error
+
     def write_dataset(self, facts: DatasetFacts) -> None:
         """Keep what a report must know of the dataset, as dataset.json."""
         self._files.write("dataset.json", encode_json(facts.to_json(), indent=1))
@@ -110,66 +154,161 @@ class SweepFolder:
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Add one record to events.jsonl. One writer at a time: the holder of the lease.
 
-        Not fsynced: it survives kill -9, and a power cut may only cost the history, never a result.
+        It survives kill -9 (in a bucket: but for the last seconds), and what is lost is history, never a result.
         """
-        path = self._files.path("events.jsonl")
-        with explained(path, "append to"):
-            make_folder(path.parent)
-            with path.open("ab+", buffering=0) as stream:
-                # A torn last line must not swallow this record.
-                start = b"" if _ends_a_line(stream.fileno()) else b"\n"
-                _write_all(stream.fileno(), start + encode_json(event) + b"\n")
+        self._files.append("events.jsonl", encode_json(event), soon=True)
 
     def read_events(self) -> list[dict[str, Any]]:
         """The records of events.jsonl in order. Torn lines are left out; how many is logged."""
-        content = self._files.read_if_there("events.jsonl") or b""
+        return self._records("events.jsonl")
+
+    def append_proposal(self, proposal: Proposal) -> None:
+        """Add one to proposals.jsonl, before anything of it is trained. As `append_event`."""
+        self._files.append("proposals.jsonl", encode_json(proposal.to_json()))
+
+    def read_proposals(self) -> tuple[Proposal, ...]:
+        """What `append_proposal` kept, by index; of several with one index the last. Torn lines are left out."""
+        found: dict[int, Proposal] = {}
+        for record in self._records("proposals.jsonl"):
+            try:
+                proposal = Proposal.from_json(record)
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("%s/proposals.jsonl: a record that is no proposal is left out (%s)", self.path, error)
+                continue
+            found[proposal.index] = proposal
+        return tuple(found[index] for index in sorted(found))
+
+    def _records(self, name: str) -> list[dict[str, Any]]:
+        content = self._files.read_if_there(name) or b""
         records = [_record(line) for line in content.split(b"\n") if line]
         whole = [record for record in records if record is not None]
         if len(whole) < len(records):
-            log.warning("%s/events.jsonl: %d torn lines left out", self.path, len(records) - len(whole))
+            log.warning("%s/%s: %d torn lines left out", self.path, name, len(records) - len(whole))
         return whole
 
-    def log_path(self, cell: str, attempt: str) -> Path:
-        """Where an attempt at a cell logs; its folder is made."""
-        folder = self._files.path("logs")
-        with explained(folder, "make"):
-            make_folder(folder)
-        return folder / f"{cell}-{attempt}.log"
+    # ---- logs and report
 
-    def logs(self, cell: str) -> list[Path]:
+    def log_path(self, cell: str, attempt: str) -> StoreRoot:
+        """Where an attempt at a cell logs; its folder is made."""
+        return self._made("logs") / f"{cell}-{attempt}.log"
+
+    def logs(self, cell: str) -> list[StoreRoot]:
         """Log files of a cell, oldest attempt first."""
         return [self._files.path(f"logs/{name}") for name in self._files.list("logs") if name.startswith(f"{cell}-")]
 
-    def report_path(self, name: str) -> Path:
-        """Where a file of the report lies; its folder is made."""
-        folder = self._files.path("report")
-        with explained(folder, "make"):
-            make_folder(folder)
-        return folder / name
+    def refer_to_log(self, cell: str, attempt: str, log_path: StoreRoot) -> None:
+        """Keep, as the log of an attempt, where the sweep that shares it has the log."""
+        self._files.write(f"logs/{cell}-{attempt}.log", f"this attempt's log is {log_path}\n".encode())
+
+    def read_report(self, name: str) -> bytes | None:
+        """A file of the report, or None where there is none."""
+        return self._files.read_if_there(f"report/{name}")
+
+    def has_report(self, name: str) -> bool:
+        """Whether the report has this file."""
+        return self._files.exists(f"report/{name}")
+
+    def write_report(self, name: str, content: bytes) -> None:
+        """Keep a file of the report."""
+        self._files.write(f"report/{name}", content)
+
+    def _made(self, name: str) -> StoreRoot:
+        folder = self._files.path(name)
+        if isinstance(folder, Path):
+            with explained(folder, "make"):
+                make_folder(folder)
+        return folder
+
+    # ---- who drives, and how trials hear that it stops
 
     def acquire_lease(self) -> Lease:
-        """The right to drive this sweep. LeaseHeld where another driver has it; free again after kill -9."""
-        return acquire_lease(self._files.path("lease.json"), sweep=self.identity)
+        """The right to drive this sweep. LeaseHeld where another driver has it; free again after kill -9.
+
+        Giving it back writes what `append_event` may have kept for later.
+        """
+        lease = acquire_lease(self._files.path("lease.json"), sweep=self.identity)
+        return lease.before_release(lambda: self._files.flush("events.jsonl"))
+
+    def sessions(self) -> list[str]:
+        """Names of session files: that of a driver under way, or of one that was killed."""
+        return [name for name in self._files.list("") if name.startswith("session-")]
+
+    def write_session(self, name: str, content: bytes) -> StoreRoot:
+        """Write a session file; its address."""
+        self._files.write(name, content)
+        return self._files.path(name)
+
+    def remove_session(self, name: str) -> None:
+        """Remove a session file; nothing happens where it is not there."""
+        self._files.delete(name)
+
+    @property
+    def scratch(self) -> Path | None:
+        """A folder for files that only the driver needs while it runs; None where there is none in the store."""
+        return self.path if isinstance(self.path, Path) else None
+
+    def driver(self) -> Holder | None:
+        """The process that drives this sweep right now, or None."""
+        return find_holder(self._files.path("lease.json"))
+
+    def holder(self) -> Holder | None:
+        """The name in the lease, whether or not that process lives; cheap."""
+        return holder_of(_record(self._files.read_if_there("lease.json") or b"") or {})
+
+    # ---- what other processes ask and see
+
+    def ask_to_stop(self, by: str, to: Holder | None, *, hard: bool = False) -> None:
+        """Leave a request to stop for the driver `to` (None: whoever drives). It replaces an earlier one."""
+        request = StopRequest(secrets.token_hex(8), by, hard, to)
+        self._files.write("stop.json", encode_json(asdict(request)))
+
+    def stop_request(self) -> StopRequest | None:
+        """The request that was left last; None where there is none, or it cannot be read."""
+        document = _record(self._files.read_if_there("stop.json") or b"")
+        try:
+            return StopRequest(**document | {"to": holder_of(document["to"] or {})}) if document else None
+        except (TypeError, KeyError, AttributeError):
+            return None
+
+    def clear_stop(self) -> None:
+        """Remove a request; nothing happens where there is none."""
+        self._files.delete("stop.json")
+
+    def write_live(self, document: Mapping[str, Any]) -> None:
+        """Replace what the driver says of the trials under way; for `read_live` of whatever process."""
+        self._files.write("live.json", encode_json(document))
+
+    def read_live(self) -> dict[str, Any] | None:
+        """What `write_live` wrote last; None where no driver runs, or one without trials, or it cannot be read."""
+        return _record(self._files.read_if_there("live.json") or b"")
+
+    def clear_live(self) -> None:
+        """Remove it: the driver has ended."""
+        self._files.delete("live.json")
 
 
-def shared_log(folders: Sequence[SweepFolder], cell: str, attempt: str) -> Path:
+def shared_log(folders: Sequence[SweepFolder], cell: str, attempt: str) -> StoreRoot:
     """Where an attempt at a cell of one or more sweeps logs: the first one's `log_path`.
 
-    The others get the same file under a second name (a hard link); where that cannot be, it is logged.
+    The others get the same file under a second name (a hard link); in a bucket, a line that says where it is. Where
+    that cannot be, it is logged.
     """
-    first, *others = (folder.log_path(cell, attempt) for folder in folders)
+    first = folders[0].log_path(cell, attempt)
     try:
-        for other in others:
-            first.touch()
-            os.link(first, other)
-    except OSError as error:
-        log.warning("%s: cannot be linked (%s); the log is there only", first, error.strerror)
+        for folder in folders[1:]:
+            if isinstance(first, Path):
+                first.touch()
+                os.link(first, str(folder.log_path(cell, attempt)))
+            else:
+                folder.refer_to_log(cell, attempt, first)
+    except (OSError, StoreError) as error:
+        log.warning("%s: cannot be linked (%s); the log is there only", first, error)
     return first
 
 
-def list_sweeps(root: str | Path) -> tuple[SweepFolder, ...]:
+def list_sweeps(root: str | StoreRoot) -> tuple[SweepFolder, ...]:
     """The sweeps of a store that have been started, by identity."""
-    files = Files(root)
+    files = open_files(root)
     started = [name for name in files.list("sweeps") if files.exists(f"sweeps/{name}/sweep.yaml")]
     return tuple(SweepFolder(root, name) for name in started)
 
@@ -196,13 +335,3 @@ def _record(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
-
-
-def _ends_a_line(descriptor: int) -> bool:
-    size = os.fstat(descriptor).st_size
-    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(descriptor, content) :]

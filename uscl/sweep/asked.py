@@ -48,13 +48,26 @@ def _is_read(name: str, default: object, settings: dict[str, object], links: Cha
 
 
 def check_report_classes(spec: SweepSpec, index: DatasetIndex) -> None:
-    """SpecError where `report.values` names a class that the dataset lacks."""
-    for value in spec.report.values:
-        words = value.split("/")[1:]
-        named = words[2:] if "/".join(words[:2]) in EMBEDDING_MEASURES else words[1:]
-        unknown = [name for name in named if name not in (*index.classes, "background")]
-        if unknown:
-            raise SpecError(
-                f"{spec.source}: report.values: '{value}': '{unknown[0]}' is no class of dataset '{index.name}'; "
-                f"it has {', '.join(index.classes)}"
-            )
+    """SpecError where a search or `report.values` names a class that the dataset lacks."""
+    for key, values in _measurements(spec).items():
+        for value in values:
+            _require_classes(value, f"{spec.source}: {key}", index)
+
+
+def _measurements(spec: SweepSpec) -> dict[str, Iterable[str]]:
+    """Every measurement that a file names, by the key it stands under."""
+    named: dict[str, Iterable[str]] = {}
+    if spec.search is not None:
+        named = {"search.objectives": spec.search.objectives, "search.constraints": spec.search.constraints}
+    return {**named, "report.values": spec.report.values}
+
+
+def _require_classes(value: str, where: str, index: DatasetIndex) -> None:
+    words = value.split("/")[1:]
+    named = words[2:] if "/".join(words[:2]) in EMBEDDING_MEASURES else words[1:]
+    unknown = [name for name in named if name not in (*index.classes, "background")]
+    if unknown:
+        raise SpecError(
+            f"{where}: '{value}': '{unknown[0]}' is no class of dataset '{index.name}'; "
+            f"it has {', '.join(index.classes)}"
+        )

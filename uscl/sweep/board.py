@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from uscl.records import (
     STAGE_KINDS,
     CellFinished,
+    CellPlan,
     Drained,
     Failed,
     Outcome,
@@ -19,14 +21,56 @@ from uscl.records import (
     SweepEvent,
 )
 from uscl.sweep.outlook import Survey, link, outlook
-from uscl.sweep.study import StudyCell
+
+
+class BoardCell(Protocol):
+    """What the board must know of a cell: a StudyCell, or of a search that grows the plan alone."""
+
+    @property
+    def key(self) -> str:
+        """Its key in the study."""
+
+    @property
+    def plan(self) -> CellPlan:
+        """As the first sweep that has it declares it."""
+
+    @property
+    def series(self) -> str:
+        """What its number counts in."""
+
+    @property
+    def title(self) -> str:
+        """`trial 12`."""
+
+    @property
+    def declared(self) -> Collection[str]:
+        """The sweeps that have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCell:
+    """A cell that a search has proposed since the board was made."""
+
+    plan: CellPlan
+    declared: tuple[str, ...]
+    series: str = "trial"
+
+    @property
+    def key(self) -> str:
+        """Its id: a search runs by itself."""
+        return self.plan.cell
+
+    @property
+    def title(self) -> str:
+        """`trial 12`."""
+        return f"{self.series} {self.plan.number}"
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
     """A live trial's last word."""
 
-    cell: StudyCell
+    cell: BoardCell
     position: int
     """Of the cell in the study."""
     node: str
@@ -53,25 +97,33 @@ class StageTally:
 class Board:
     """Fed with events, it knows how the sweep stands."""
 
-    def __init__(self, cells: Sequence[StudyCell], found: Survey) -> None:
+    def __init__(self, cells: Sequence[BoardCell], found: Survey) -> None:
         """`found`: what the store held at the start."""
         self.running: dict[str, Running] = {}
         self.failed: dict[str, Failed] = {}
-        self.finished = {c.key for c in cells if outlook(c.planned.plan, found).finished}
-        self._cells = {cell.key: cell for cell in cells}
-        self._position = {cell.key: position for position, cell in enumerate(cells)}
+        self.finished = {c.key for c in cells if outlook(c.plan, found).finished}
+        self._cells: dict[str, BoardCell] = {}
         self._done = set(found.present)
-        plans = {cell.key: cell.planned.plan for cell in cells}
-        self._needs = {key: {link(plan, ref): ref.kind for ref in plan.stages.values()} for key, plan in plans.items()}
+        self.replace(cells)
         self._seconds: dict[str, list[float]] = {}
         self._started_s: float | None = None
         self._most_running = 1
+
+    def replace(self, cells: Sequence[BoardCell]) -> None:
+        """All cells, where there are more by now or some ask for more; one that was finished then waits again."""
+        before = self._cells
+        self._cells = {cell.key: cell for cell in cells}
+        self._position = {cell.key: position for position, cell in enumerate(cells)}
+        plans = {cell.key: cell.plan for cell in cells}
+        self._needs = {key: {link(plan, ref): ref.kind for ref in plan.stages.values()} for key, plan in plans.items()}
+        wider = {key for key, cell in before.items() if key in plans and len(plans[key].stages) > len(cell.plan.stages)}
+        self.finished -= {key for key in wider if not self._needs[key].keys() <= self._done}
 
     def on_event(self, happened: SweepEvent) -> None:
         """Take in an event."""
         self._started_s = happened.time_s if self._started_s is None else self._started_s
         cell, event = self._cells[happened.cell], happened.event
-        plan = cell.planned.plan
+        plan = cell.plan
         if isinstance(event, (CellFinished, Drained, Failed)):
             self._end(happened.cell, event)
             return
@@ -97,7 +149,7 @@ class Board:
             self.failed.pop(cell, None)
             if event.result.outcome is Outcome.DIVERGED:  # what it lacks will never be
                 self._done.update(self._needs[cell])
-        elif isinstance(event, Failed):
+        elif isinstance(event, Failed) and event.failure != "full":  # the sweep pauses, and the cell waits
             self.failed[cell] = event
 
     def counts(self) -> Mapping[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Any
 
 from uscl.errors import ClusterError
 from uscl.spec.sweep import ResourcesSpec
-from uscl.sweep.address import reachable_address
+from uscl.sweep.address import RayAddress, answers, reachable_address
+from uscl.sweep.nodes import Needs, versions
 from uscl.sweep.preflight import Placement, check_nodes, local_gpus, place, place_on_cluster
 from uscl.sweep.signals import StopRequests, shielded
 from uscl.sweep.study import Study
@@ -20,11 +22,15 @@ OBJECT_STORE_BYTES = 100 * 1024**2
 """Ray's shared memory: trials exchange a line of JSON, so its default (30 % of the machine) would be waste."""
 
 
+HEAD_EVERY_S, HEAD_SILENT_S = 2.0, 15.0
+"""How often the head is asked for a connection, and how long it may give none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """Where the trials are to run: an address that answers, or this machine."""
 
-    address: str | None
+    address: RayAddress | None
     gpus: int
     placement: Placement | None
     """Known of this machine; that of a cluster is known once it is connected."""
@@ -39,30 +45,64 @@ def find_site(resources: ResourcesSpec, *, address: str | None, workers: int | N
     return Site(None, gpus, placement)
 
 
+class HeadWatch:
+    """Whether the head of a cluster still answers; asked every few seconds, from the driver's main thread.
+
+    Ray itself waits a minute and then ends the driver from C++, with lines of its own.
+    """
+
+    def __init__(self, address: RayAddress | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """None: a Ray of our own, which ends with us."""
+        self._address = address
+        self._clock = clock
+        self._asked_s = self._heard_s = clock()
+
+    def lost(self) -> str:
+        """Why the sweep cannot go on; empty while it can."""
+        now = self._clock()
+        if self._address is None or now - self._asked_s < HEAD_EVERY_S:
+            return ""
+        self._asked_s = now
+        if answers(self._address.host_port, timeout_s=HEAD_EVERY_S):
+            self._heard_s = now
+        silent_s = now - self._heard_s
+        if silent_s < HEAD_SILENT_S:
+            return ""
+        return (
+            f"the head of the cluster at {self._address.host_port} has not answered for {silent_s:.0f} s: the sweep "
+            "ends here; what is in the store stays. Start the cluster again, then the same command goes on"
+        )
+
+
 @contextmanager
 def running_ray(
     study: Study, site: Site, *, workers: int | None, requests: StopRequests, say: Callable[[str], None]
 ) -> Iterator[Placement]:
-    """A Ray of our own, or a connection to a cluster, checked; shut down at the end.
+    """A Ray of our own, or a connection to a cluster, checked; shut down at the end. `Stopped` where requests come.
 
-    Not after a second signal: Tune's thread still calls Ray then, and the process is about to leave.
+    Not shut down after a second signal: Tune's thread still calls Ray then, and the process is about to leave.
     """
+    requests.check()
     placement = site.placement
     if placement is not None and placement.fallback:
         say("NO GPU FOUND: trials run on the CPU (resources.gpus_per_trial asks for one; --require-gpu insists)")
-    say("starting Ray on this machine" if placement else f"connecting to Ray at {site.address}")
-    _quiet_environment()
+    say(f"connecting to Ray at {site.address.host_port}" if site.address else "starting Ray on this machine")
+    quiet_environment()
+    if site.address:
+        site.address.enter()
     import ray
 
     try:
-        with shielded(), _groups_of_their_own():
+        with shielded(), _groups_of_their_own(), _without_its_handler():
             if placement is not None:
                 _start_local(ray, placement, gpus=site.gpus)
-            else:
-                _connect(ray, str(site.address))
-        if placement is None or placement.device == "cuda":
-            placement = placement or place_on_cluster(study.resources, ray, workers=workers)
-            check_nodes(ray, store_root=study.store_root, dataset_paths=[plan.dataset_path for plan in study.datasets])
+            elif site.address:
+                connect(ray, site.address)
+        with requests.at_once():  # a cluster may keep us waiting for its first GPU
+            if placement is None or placement.device == "cuda":
+                placement = placement or place_on_cluster(study.resources, ray, workers=workers)
+                for finding in check_nodes(ray, store_root=study.store_root, needs=needs_of(study)):
+                    say(finding.line)
         say(f"trials at once: {placement.workers}, on {'GPUs' if placement.device == 'cuda' else 'the CPU'}")
         yield placement
     finally:
@@ -70,7 +110,8 @@ def running_ray(
             ray.shutdown()
 
 
-def _quiet_environment() -> None:
+def quiet_environment() -> None:
+    """Ray as a sweep wants it: no telemetry, no folders of its own, no words. Before Ray is imported."""
     for name, value in {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -111,6 +152,19 @@ def _groups_of_their_own() -> Iterator[None]:
         services.ConsolePopen = before
 
 
+@contextmanager
+def _without_its_handler() -> Iterator[None]:
+    """ray.init would end the driver on TERM, in place of our own handler, which drains."""
+    from ray._private import utils
+
+    before = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before
+
+
 def _start_local(ray: Any, placement: Placement, *, gpus: int) -> None:
     ray.init(
         address="local",
@@ -123,8 +177,19 @@ def _start_local(ray: Any, placement: Placement, *, gpus: int) -> None:
     )
 
 
-def _connect(ray: Any, address: str) -> None:
+def connect(ray: Any, address: RayAddress) -> None:
+    """Join a cluster as its driver. ClusterError where it answered before and does not any more."""
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address.host_port, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"--address {address}: no Ray answers there: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0]
+        raise ClusterError(f"--address {address.host_port}: no Ray answers there: {said}") from error
+
+
+def needs_of(study: Study) -> Needs:
+    """What every node must have for this study."""
+    real = any(cell.planned.spec.method == "nnunetv2" for cell in study.cells)
+    datasets = {
+        str(plan.dataset_path): plan.dataset_fingerprint for plan in study.datasets if not plan.phantom_by_machine
+    }
+    return Needs(versions(["nnunetv2"] if real else []), datasets)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, nullcontext
 
 from uscl.errors import LeaseHeld, StoreError
+from uscl.stages.keys import STAGE_VERSION
+from uscl.store.roots import StoreRoot
 from uscl.store.strict_json import decode_json, encode_json
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.order import RUNNING
@@ -25,19 +26,24 @@ def folder_of(plan: SweepPlan) -> SweepFolder:
 def knows(plan: SweepPlan) -> bool:
     """Whether the sweep's folder holds exactly this plan, and no driver of it was killed: its sinks have heard all."""
     folder = folder_of(plan)
-    return not _sessions(folder) and _holds(plan, folder)
+    return not folder.sessions() and _holds(plan, folder)
 
 
 @contextmanager
-def leased(study: Study) -> Iterator[None]:
+def leased(study: Study, requests: StopRequests | None = None) -> Iterator[None]:
     """The right to drive every sweep of the study, or LeaseHeld and none.
 
     They are taken in the order of their names, whatever that of the files: of two commands one gets all it asks for.
+    `Stopped` where `requests` come meanwhile: without flock, a lease left behind is watched for half a minute.
     """
     with ExitStack() as stack:
         for plan in sorted(study.plans, key=lambda plan: plan.identity):
             try:
-                stack.enter_context(folder_of(plan).acquire_lease())
+                with requests.at_once() if requests else nullcontext():
+                    lease = folder_of(plan).acquire_lease()
+                if requests:
+                    lease.when_taken(lambda: requests.ask("another driver, which has taken over the lease,"))
+                stack.enter_context(lease)
             except LeaseHeld as error:
                 if len(study.plans) == 1:
                     raise
@@ -46,7 +52,7 @@ def leased(study: Study) -> Iterator[None]:
 
 
 @contextmanager
-def session(study: Study, requests: StopRequests) -> Iterator[Path]:
+def session(study: Study, requests: StopRequests) -> Iterator[StoreRoot]:
     """The file through which trials hear that the study drains: that of its first sweep.
 
     Every sweep's folder has one. One left behind tells of a driver that was killed.
@@ -54,16 +60,17 @@ def session(study: Study, requests: StopRequests) -> Iterator[Path]:
     name = f"session-{secrets.token_hex(8)}"
     folders = [folder_of(plan) for plan in study.plans]
     for folder in folders:
-        for stale in _sessions(folder):
-            stale.unlink(missing_ok=True)
-        for stale in folder.path.glob("tune-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        (folder.path / name).write_bytes(RUNNING)
+        for stale in folder.sessions():
+            folder.remove_session(stale)
+        for scratch in folder.scratch.glob("tune-*") if folder.scratch else ():
+            shutil.rmtree(scratch, ignore_errors=True)
+        folder.clear_live()  # a killed driver's
+    paths = [folder.write_session(name, RUNNING) for folder in folders]
     try:
-        yield folders[0].path / name
+        yield paths[0]
     finally:
         for folder in () if requests.hard else folders:
-            (folder.path / name).unlink(missing_ok=True)
+            folder.remove_session(name)
 
 
 def write_plans(study: Study, say: Callable[[str], None]) -> None:
@@ -86,11 +93,8 @@ def write_plans(study: Study, say: Callable[[str], None]) -> None:
 
 def _document(plan: SweepPlan) -> dict[str, object]:
     data = plan.spec.data if plan.spec.data == "phantom" else str(plan.dataset_path)
-    return {**plan.spec.to_json(), "data": data, "dataset_fingerprint": plan.dataset_fingerprint}
-
-
-def _sessions(folder: SweepFolder) -> list[Path]:
-    return list(folder.path.glob("session-*"))
+    known = {"dataset_fingerprint": plan.dataset_fingerprint, "stage_versions": dict(STAGE_VERSION)}
+    return {**plan.spec.to_json(), "data": data, **known}
 
 
 def _holds(plan: SweepPlan, folder: SweepFolder) -> bool:

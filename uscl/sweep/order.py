@@ -6,20 +6,17 @@ Ray's workers and `uscl trial` both go through `work`, which is why they give th
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TextIO
+from typing import Any
 
-from uscl.errors import StoreError, TrialError
+from uscl.errors import StoreError
 from uscl.records import (
     CellFinished,
     Drained,
@@ -29,8 +26,12 @@ from uscl.records import (
     StageReused,
     TrialEvent,
 )
+from uscl.spec.phantom import PhantomSpec
 from uscl.spec.trial import TrialSpec
+from uscl.store.roots import read_file, store_root
 from uscl.store.stages import StageStore
+from uscl.sweep.failures import failure_of
+from uscl.sweep.trial_log import open_log
 
 RUN_TRIAL = "uscl.stages.run:run_trial"
 """The generator behind every trial, by name: the driver itself need not import torch. Tests name another."""
@@ -39,10 +40,12 @@ RUNNING, DRAINING = b"running\n", b"draining\n"
 """What a session file says. It is appended to, not replaced: NFS shows a reader that opens the file what its
 writer has closed, while an absent or renamed file may stay cached for a minute."""
 
+ASK_BUCKET_S = 1.0
+"""Between two looks at a session file in a bucket: each is a request."""
+
 SHOWN_METRICS = ("val/dsc", "test/dsc", "test/delta_snr")
 """Of a finished cell, in its log."""
 
-_MESSAGE_CHARS, _TRACEBACK_CHARS = 2_000, 20_000
 LAST_EVENTS = (CellFinished, Drained, Failed)
 
 
@@ -80,6 +83,10 @@ class TrialOrder:
     """Splits to score; a cell of a search has no test score until it wins."""
     also: str = ""
     """What other sweeps call the cell, for the log's first line: `speckle 3`."""
+    needs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What its node must have, as `Needs`; empty where the preflight has seen every node that there will be."""
+    phantom: Mapping[str, Any] = field(default_factory=dict)
+    """PhantomSpec as JSON, where the store is in a bucket and each machine builds its own; empty otherwise."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; `from_json` is its inverse."""
@@ -93,10 +100,13 @@ class TrialOrder:
 
 def work(order: TrialOrder) -> Iterator[TrialEvent]:
     """The events of one attempt; the last is CellFinished, Drained or Failed. An exception becomes Failed."""
-    with _log(order) as write:
+    title = f"{order.series} {order.number}" + (f" = {order.also}" if order.also else "")
+    head = f"{title} | cell {order.cell[:10]} | attempt {order.attempt} | {node_name()}"
+    with open_log(order.log_path, head) as log:
         for event in _guarded(order):
             for line in log_lines(event, number=order.number, names=order.names, series=order.series):
-                write(line)
+                log.write(line)
+            log.keep(last=isinstance(event, LAST_EVENTS))
             yield event
             if isinstance(event, LAST_EVENTS):
                 return
@@ -106,7 +116,7 @@ def _guarded(order: TrialOrder) -> Iterator[TrialEvent]:
     try:
         yield from _started(order)
     except Exception as error:
-        yield failure(error)
+        yield failure_of(error)
     else:
         yield Failed("error", "the trial ended without a result", "")
 
@@ -123,7 +133,7 @@ def _started(order: TrialOrder) -> Iterator[TrialEvent]:
     yield from run_trial(
         TrialSpec.model_validate(order.spec),
         store.scoped(order.namespace) if order.namespace else store,
-        dataset=Path(order.dataset_path),
+        dataset=_dataset(order),
         device=order.device,
         attempt=order.attempt,
         stop_requested=stop_flag(order.session_path),
@@ -134,67 +144,47 @@ def _started(order: TrialOrder) -> Iterator[TrialEvent]:
     )
 
 
-def failure(error: BaseException) -> Failed:
-    """The Failed event of an exception: `oom`, `store` (nobody's bug: tried again) or `error`."""
-    text = "".join(traceback.format_exception(error))
-    message = f"{type(error).__name__}: {error}".strip()
-    return Failed(_failure_class(error), message[:_MESSAGE_CHARS], text[-_TRACEBACK_CHARS:])
+def _dataset(order: TrialOrder) -> Path:
+    """The dataset's folder; a phantom that each machine keeps for itself is built where it is missing."""
+    if not order.phantom or Path(order.dataset_path).exists():
+        return Path(order.dataset_path)
+    from uscl.data.phantom_cache import cached_phantom
+
+    return cached_phantom(PhantomSpec(**order.phantom))
 
 
-def _failure_class(error: BaseException) -> str:
-    if isinstance(error, MemoryError) or "out of memory" in str(error)[:_MESSAGE_CHARS].lower():
-        return "oom"
-    if isinstance(error, (StoreError, TrialError)):
-        return "store"
-    return "error"
+def stop_flag(session_path: str, *, clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
+    """Whether the attempt is to stop, by its session file; a file that has vanished means that the driver ended.
 
-
-def stop_flag(session_path: str) -> Callable[[], bool]:
-    """Whether the attempt is to stop, by its session file; a file that has vanished means that the driver ended."""
+    A folder is asked at every call, a bucket once a second, and less often while it does not answer.
+    """
+    pause_s = 0.0 if not session_path or isinstance(store_root(session_path), Path) else ASK_BUCKET_S
+    stopping, next_s = False, 0.0
 
     def stop_requested() -> bool:
-        """Read anew at each call."""
+        """Read anew, unless it was a moment ago."""
+        nonlocal stopping, next_s
+        if stopping or clock() < next_s:
+            return stopping
+        next_s = clock() + pause_s
         try:
-            return DRAINING in Path(session_path).read_bytes()
-        except FileNotFoundError:
-            return True
-        except OSError:  # a hiccup of the file system is no order to stop
-            return False
+            said = read_file(session_path, patience_s=0.0)
+            stopping = said is None or DRAINING in said
+        except StoreError:  # a hiccup of the file system or the network is no order to stop
+            next_s = clock() + 10 * pause_s
+        return stopping
 
     return stop_requested if session_path else lambda: False
 
 
 def node_name() -> str:
-    """Where this process works: host and, where it was given one, GPU."""
+    """Where this process works: host (or USCL_NODE_NAME) and, where it was given one, GPU."""
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return f"{socket.gethostname()} gpu {gpu}" if gpu else socket.gethostname()
+    host = os.environ.get("USCL_NODE_NAME") or socket.gethostname()
+    return f"{host} gpu {gpu}" if gpu else host
 
 
-# ---- the attempt's log
-
-
-@contextmanager
-def _log(order: TrialOrder) -> Iterator[Callable[[str], None]]:
-    """The attempt's log file, open and joined to `logging`; an empty path logs to stdout."""
-    if not order.log_path:
-        yield print
-        return
-    path = Path(order.log_path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", buffering=1) as stream:
-        handler = logging.StreamHandler(stream)
-        handler.setFormatter(logging.Formatter("%(asctime)s | %(levelname)s | %(message)s", "%H:%M:%S"))
-        logging.getLogger("uscl").addHandler(handler)
-        try:
-            title = f"{order.series} {order.number}" + (f" = {order.also}" if order.also else "")
-            stream.write(f"{title} | cell {order.cell[:10]} | attempt {order.attempt} | {node_name()}\n")
-            yield lambda line: _write(stream, line)
-        finally:
-            logging.getLogger("uscl").removeHandler(handler)
-
-
-def _write(stream: TextIO, line: str) -> None:
-    stream.write(f"{time.strftime('%H:%M:%S')} | {line}\n")
+# ---- lines of the attempt's log
 
 
 def log_lines(

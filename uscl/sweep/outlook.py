@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from uscl.records import CellPlan, Outcome, StageRef
+from uscl.store.roots import StoreRoot, ask_all
 from uscl.store.stages import StageStore
 from uscl.sweep.plan import PlannedCell, SweepPlan
 from uscl.sweep.queue import QueueCell
@@ -40,22 +40,30 @@ def link(plan: CellPlan, ref: StageRef) -> str:
     return f"{plan.namespace}/{ref.kind}/{ref.key}"
 
 
-def cell_store(store_root: Path, plan: CellPlan) -> StageStore:
+def cell_store(store_root: StoreRoot, plan: CellPlan) -> StageStore:
     """The store that a cell reads and writes."""
     store = StageStore(store_root)
     return store.scoped(plan.namespace) if plan.namespace else store
 
 
-def survey(cells: Iterable[PlannedCell], store_root: Path) -> Survey:
+def survey(cells: Iterable[PlannedCell], store_root: StoreRoot) -> Survey:
     """Which stages have a manifest, each looked up once."""
-    outcomes: dict[str, Outcome | None] = {}
-    for planned in cells:
-        store = cell_store(store_root, planned.plan)
-        for ref in planned.plan.stages.values():
-            name = link(planned.plan, ref)
-            if name not in outcomes:
-                manifest = store.manifest(ref)
-                outcomes[name] = manifest.outcome if manifest else None
+    return survey_of((planned.plan for planned in cells), store_root)
+
+
+def survey_of(cells: Iterable[CellPlan], store_root: StoreRoot) -> Survey:
+    """As `survey`, of cells as a sweep's folder knows them."""
+    wanted: dict[str, tuple[CellPlan, StageRef]] = {}
+    for plan in cells:
+        for ref in plan.stages.values():
+            wanted.setdefault(link(plan, ref), (plan, ref))
+
+    def outcome(asked: tuple[CellPlan, StageRef]) -> Outcome | None:
+        """Of one stage; None where it is not there."""
+        manifest = cell_store(store_root, asked[0]).manifest(asked[1])
+        return manifest.outcome if manifest else None
+
+    outcomes = dict(zip(wanted, ask_all(store_root, outcome, wanted.values()), strict=True))
     return Survey(
         present=frozenset(name for name, outcome in outcomes.items() if outcome is not None),
         diverged=frozenset(name for name, outcome in outcomes.items() if outcome is Outcome.DIVERGED),
@@ -86,12 +94,13 @@ def to_do(plan: SweepPlan) -> tuple[CellOutlook, ...]:
 
 
 def queue_cells(cells: Sequence[PlannedCell]) -> list[QueueCell]:
-    """The cells as the queue wants them; seed blocks are numbered as they first occur."""
+    """The cells as the queue wants them; seed blocks are numbered as they first occur; a proposal is a block."""
     blocks: dict[Any, int] = {}
     queued = []
     for planned in cells:
         plan, spec = planned.plan, planned.spec
-        block = blocks.setdefault((spec.seed.pretrain, spec.seed.finetune, spec.labels.draw), len(blocks))
+        seeds = (spec.seed.pretrain, spec.seed.finetune, spec.labels.draw)
+        block = blocks.setdefault(seeds, len(blocks)) if plan.proposal is None else plan.proposal
         links = {name: link(plan, ref) for name, ref in plan.stages.items()}
         trained = tuple(value for name, value in links.items() if not name.startswith("evaluate"))
         evaluated = tuple(value for name, value in links.items() if name.startswith("evaluate"))

@@ -7,19 +7,36 @@ or a GPU is asked for.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from uscl.data.dataset import open_dataset
 from uscl.data.facts import dataset_facts
 from uscl.data.schema import DatasetIndex
 from uscl.errors import DataError, SpecError
 from uscl.records import CellPlan, DatasetFacts
-from uscl.spec.sweep import Cell, SweepSpec
+from uscl.spec.proposals import refuse_hopeless
+from uscl.spec.sweep import Cell, CellMaker, SweepSpec, place_of
 from uscl.spec.trial import TrialSpec, flatten
-from uscl.stages.keys import Chain, chain
+from uscl.stages.keys import EVALUATED_PARTS, Chain, chain
+from uscl.store.roots import StoreRoot
+from uscl.store.roots import store_root as find_root
 from uscl.sweep.asked import check_report_classes, unread_settings
 from uscl.sweep.data_checks import check_against_data, check_content, placed
+
+_NUM_TRIED = 50
+"""Points of a search that are tried on the data before all are called impossible."""
+LARGEST_PHANTOM: Mapping[str, int] = {
+    "patients": 100_000,
+    "clips_per_patient": 1_000,
+    "frames_per_clip": 100_000,
+    "labels_per_patient": 1_000,
+    "size": 8_192,
+}
+"""Far beyond what anybody renders; a slip of the keyboard is beyond that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +57,20 @@ class Duplicate:
     same_as: int
 
 
+CellPlanner: TypeAlias = Callable[[Cell, Collection[str]], PlannedCell]
+"""The plan of a cell that is scored on these splits (`val`, `test`). SpecError where the dataset forbids it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SweepPlan:
-    """A sweep, checked and keyed; nothing in it depends on what the store holds."""
+    """A sweep, checked and keyed; nothing in it depends on what the store holds.
+
+    That of a search has no cells: `proposals.grown` gives it those that it has proposed so far.
+    """
 
     spec: SweepSpec
     identity: str
-    store_root: Path
+    store_root: StoreRoot
     dataset_path: Path
     """Absolute; a generated dataset may not be there yet."""
     dataset_fingerprint: str
@@ -55,6 +79,13 @@ class SweepPlan:
     facts: DatasetFacts = field(default_factory=DatasetFacts)
     unread: tuple[str, ...] = ()
     """Settings that the sweep file or `--set` gives and no cell reads."""
+    planner: CellPlanner | None = field(default=None, repr=False, compare=False)
+    """Plans one cell more: for a search, which makes its cells as it goes."""
+
+    @property
+    def phantom_by_machine(self) -> bool:
+        """Whether each machine builds the phantom for itself: the store is a bucket, and datasets are folders."""
+        return self.spec.data == "phantom" and not isinstance(self.store_root, Path)
 
     def cell(self, cell: str) -> PlannedCell:
         """The planned cell of that id; KeyError where there is none."""
@@ -64,18 +95,20 @@ class SweepPlan:
         raise KeyError(cell)
 
 
-def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> SweepPlan:
+def plan_sweep(spec: SweepSpec, *, store_root: str | StoreRoot, share: bool = True) -> SweepPlan:
     """Cells with their stage keys, duplicates collapsed; `share=False` gives each cell stage folders of its own.
 
     SpecError, at the place of the setting to change, where a cell is impossible on this dataset.
     """
-    store_root = _absolute(store_root)
-    dataset_path, index = _find_data(spec, store_root)
+    root = _absolute(store_root) if isinstance(store_root, Path) else find_root(store_root)
+    dataset_path, index = _find_data(spec, root)
     check_report_classes(spec, index)
     cells: dict[str, PlannedCell] = {}
     duplicates, asked = [], []
+    planner = partial(_plan_cell, sweep=spec, index=index, share=share)
+    _refuse_hopeless(spec, planner)
     for cell in spec.cells():
-        planned = _plan_cell(cell, spec, index, share=share)
+        planned = planner(cell, tuple(EVALUATED_PARTS))
         asked.append((cell, planned.chain))
         first = cells.setdefault(planned.plan.cell, planned)
         if first is not planned:
@@ -83,13 +116,14 @@ def plan_sweep(spec: SweepSpec, *, store_root: Path, share: bool = True) -> Swee
     return SweepPlan(
         spec=spec,
         identity=spec.identity,
-        store_root=store_root,
+        store_root=root,
         dataset_path=dataset_path,
         dataset_fingerprint=index.fingerprint,
         cells=tuple(cells.values()),
         duplicates=tuple(duplicates),
         facts=dataset_facts(index),
         unread=unread_settings(asked, index),
+        planner=planner,
     )
 
 
@@ -98,17 +132,48 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100
 
 
-def _find_data(spec: SweepSpec, store_root: Path) -> tuple[Path, DatasetIndex]:
+def _find_data(spec: SweepSpec, store_root: StoreRoot) -> tuple[Path, DatasetIndex]:
     if spec.data == "phantom":
         from uscl.data.phantom import phantom_index
+        from uscl.data.phantom_cache import phantom_folder
 
+        _refuse_huge(spec)
         index = phantom_index(spec.phantom)
-        return store_root / "data" / f"phantom-{index.fingerprint[:10]}", index
+        return phantom_folder(store_root, index.fingerprint), index
+    if "://" in spec.data:
+        raise SpecError(
+            f"data: {spec.data}: a dataset is a folder that every machine sees; copy it there, only the store may be "
+            "in a bucket"
+        )
     path = _absolute(spec.data)
     return path, open_dataset(path).index
 
 
-def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool) -> PlannedCell:
+def _refuse_hopeless(spec: SweepSpec, planner: CellPlanner) -> None:
+    """SpecError where this dataset refuses whatever a search may propose."""
+    search, maker = spec.search, spec.maker
+    if search is None or maker is None:
+        return
+    where = place_of("search.space", spec.places)
+    attempt = partial(_plan_proposal, maker, planner)
+    refuse_hopeless(search, attempt, where, tried_at_most=_NUM_TRIED)
+
+
+def _plan_proposal(maker: CellMaker, planner: CellPlanner, params: Mapping[str, Any]) -> PlannedCell:
+    return planner(maker.cell(1, params), tuple(EVALUATED_PARTS))
+
+
+def _refuse_huge(spec: SweepSpec) -> None:
+    """SpecError for a phantom that nobody can mean: its index alone would not fit in memory."""
+    for name, largest in LARGEST_PHANTOM.items():
+        given = getattr(spec.phantom, name)
+        if given > largest:
+            raise spec.error(f"phantom.{name}", f"expected at most {largest}, got {given:.3g}")
+
+
+def _plan_cell(
+    cell: Cell, parts: Collection[str], *, sweep: SweepSpec, index: DatasetIndex, share: bool
+) -> PlannedCell:
     check_content(cell, index)
     try:
         links = chain(cell.spec, index)
@@ -117,6 +182,7 @@ def _plan_cell(cell: Cell, sweep: SweepSpec, index: DatasetIndex, *, share: bool
     except SpecError as error:  # worded as `setting: message`; here it gets its place
         raise cell.error(*str(error).split(": ", 1)) from None
     check_against_data(cell, links, index)
+    links = links.scored_on(parts)
     plan = CellPlan(
         number=cell.number,
         cell=links.cell,

@@ -5,19 +5,22 @@ Called before Ray starts (`check_store`, `place`), and once it runs (`check_node
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from uscl.data.dataset import open_dataset
-from uscl.errors import ClusterError, DataError
+from uscl.errors import ClusterError, DataError, StoreError
 from uscl.spec.sweep import ResourcesSpec
-from uscl.store.files import Files
+from uscl.store.roots import StoreRoot, open_files, read_file
+from uscl.sweep.findings import Finding, Level, judge_node
+from uscl.sweep.nodes import LATE_S, SAME_PACKAGES, Needs, NodeFacts, look_here, probe_node
 from uscl.sweep.plan import SweepPlan
 from uscl.sweep.speckle_fit import refuse_unfit_speckle
 
@@ -43,9 +46,9 @@ class Placement:
     """GPUs were asked for and there are none: trials run on the CPU."""
 
 
-def check_store(root: Path) -> None:
+def check_store(root: StoreRoot) -> None:
     """Write, read back and remove a file in the store. StoreError, with where and why, where that fails."""
-    files, name = Files(root), f"preflight-{secrets.token_hex(8)}"
+    files, name = open_files(root), f"preflight-{secrets.token_hex(8)}"
     files.write(name, name.encode())
     try:
         files.read(name)
@@ -59,11 +62,16 @@ def have_data(plan: SweepPlan, say: Callable[[str], None]) -> None:
     SpecError where a cell's speckle term could never be fitted to it.
     """
     if plan.spec.data == "phantom" and not plan.dataset_path.exists():
-        from uscl.data.phantom import build_phantom  # here: rendering loads what an idle second run need not wait for
+        # here: rendering loads what an idle second run need not wait for
+        from uscl.data.phantom import build_phantom
+        from uscl.data.phantom_cache import cached_phantom
 
-        phantom, started = plan.spec.phantom, time.monotonic()
+        phantom, started, workers = plan.spec.phantom, time.monotonic(), os.cpu_count() or 1
         say(f"building the phantom: {phantom.patients} patients, {phantom.size} px, in {plan.dataset_path}")
-        build_phantom(phantom, plan.dataset_path, progress=_tell_tenths(say), workers=os.cpu_count() or 1)
+        if plan.phantom_by_machine:
+            cached_phantom(phantom, progress=_tell_tenths(say), workers=workers)
+        else:
+            build_phantom(phantom, plan.dataset_path, progress=_tell_tenths(say), workers=workers)
         say(f"phantom built in {time.monotonic() - started:.0f} s")
     dataset = open_dataset(plan.dataset_path)
     if dataset.index.fingerprint != plan.dataset_fingerprint:
@@ -86,9 +94,14 @@ def _tell_tenths(say: Callable[[str], None]) -> Callable[[int, int], None]:
     return progress
 
 
+def has_card() -> bool:
+    """Whether the driver of an NVIDIA card is loaded here; says nothing of what torch makes of it."""
+    return any(path.exists() for path in _GPU_FILES)
+
+
 def local_gpus() -> int:
     """GPUs of this machine that CUDA shows us."""
-    if not any(path.exists() for path in _GPU_FILES):
+    if not has_card():
         return 0
     import torch  # here: it takes seconds, and machines without a card need not wait
 
@@ -114,109 +127,126 @@ def place(resources: ResourcesSpec, *, workers: int | None, gpus: int, cpus: int
 
 
 def place_on_cluster(resources: ResourcesSpec, ray: Any, *, workers: int | None) -> Placement:
-    """Who runs where on a cluster that is up; GPUs are awaited. ClusterError where none comes within the deadline."""
-    per_trial, deadline = resources.gpus_per_trial, time.monotonic() + GPU_DEADLINE_S
-    while per_trial > 0 and ray.cluster_resources().get("GPU", 0) < min(1, per_trial):
-        if time.monotonic() > deadline:
-            raise ClusterError(
-                f"no GPU in the cluster after {GPU_DEADLINE_S:.0f} s; does `ray status` show nodes with GPUs? "
-                "For CPU nodes set resources.gpus_per_trial: 0"
-            )
-        time.sleep(2.0)
-    total = ray.cluster_resources()
-    largest = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
-    if resources.cpus_per_trial > largest:
+    """Who runs where on a cluster that is up; a node that holds a trial is awaited, and asked of an autoscaler.
+
+    ClusterError where none comes within the deadline, or a trial is larger than every node.
+    """
+    per_trial, wanted = resources.gpus_per_trial, workers or resources.workers
+    if per_trial > 0 or not _largest(ray, "CPU"):
+        _await_node(resources, ray, wanted=wanted or 1)
+    if resources.cpus_per_trial > _largest(ray, "CPU"):
         raise ClusterError(
-            f"resources.cpus_per_trial: {resources.cpus_per_trial:g}, but the cluster's largest node has {largest:g}"
+            f"resources.cpus_per_trial: {resources.cpus_per_trial:g}, but the cluster's largest node has "
+            f"{_largest(ray, 'CPU'):g}"
         )
+    total = ray.cluster_resources()
     by_cpu = int(total.get("CPU", 0) // resources.cpus_per_trial)
     by_gpu = int(total.get("GPU", 0) / per_trial + 1e-9) if per_trial else by_cpu
-    slots = workers or resources.workers or max(1, min(by_cpu, by_gpu))
+    slots = wanted or max(1, min(by_cpu, by_gpu))
     return Placement("cuda" if per_trial else "cpu", per_trial, resources.cpus_per_trial, slots, False)
 
 
-def check_nodes(ray: Any, *, store_root: Path, dataset_paths: Sequence[Path]) -> None:
-    """Every node sees the store and the datasets, has our versions, and runs a kernel on its GPUs.
+def _largest(ray: Any, resource: str) -> float:
+    return max((float(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"]), default=0.0)
 
-    ClusterError names the node and what is wrong there.
-    """
-    files, name = Files(store_root), f"preflight-{secrets.token_hex(8)}"
-    files.write(name, name.encode())
+
+def _await_node(resources: ResourcesSpec, ray: Any, *, wanted: int) -> None:
+    """Until a node holds the GPUs (or, without, the CPUs) of a trial. An idle autoscaler starts none unasked."""
+    what, count = ("GPU", resources.gpus_per_trial) if resources.gpus_per_trial else ("CPU", 1.0)
+    if _largest(ray, what) >= count:
+        return
+    from ray.autoscaler.sdk import request_resources
+
+    # whole numbers only: two trials of half a GPU ask for one each, which the autoscaler takes back when idle
+    bundle = {"CPU": math.ceil(resources.cpus_per_trial)} | ({"GPU": math.ceil(count)} if what == "GPU" else {})
+    request_resources(bundles=[bundle] * wanted)
     try:
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        probes = [_start_probe(ray, node, files.path(name), dataset_paths) for node in nodes]
-        here = versions()
-        for node, probe in zip(nodes, probes, strict=True):
-            found = _result(ray, probe, node["NodeManagerHostname"])
-            _judge(found, here, store_root=store_root)
+        deadline = time.monotonic() + GPU_DEADLINE_S
+        while _largest(ray, what) < count:
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"no node with {count:g} {what} in the cluster after {GPU_DEADLINE_S:.0f} s; does `ray status` "
+                    "show one? For CPU nodes set resources.gpus_per_trial: 0"
+                )
+            time.sleep(2.0)
     finally:
-        files.delete(name)
+        request_resources(bundles=[])
 
 
-def _start_probe(ray: Any, node: dict[str, Any], nonce: Path, dataset_paths: Sequence[Path]) -> Any:
+def check_nodes(ray: Any, *, store_root: StoreRoot, needs: Needs) -> list[Finding]:
+    """Every node sees the store and the datasets, has our versions, and runs a kernel on each kind of its GPUs.
+
+    ClusterError names the first node that would end a sweep, what is wrong there and what to do; the rest is returned.
+    """
+    judged = look_at_nodes(ray, store_root=store_root, needs=needs)
+    found = [finding for findings in judged.values() for finding in findings]
+    for finding in found:
+        if finding.level is Level.STOP:
+            raise ClusterError(finding.line)
+    return [finding for finding in found if finding.level is Level.WARNING]
+
+
+def unfit_here(needs: Needs, *, session_path: str, gpu: bool) -> str:
+    """Why no trial can run on this machine; empty where one can. A node that joined after the preflight asks itself.
+
+    `session_path` is a file that the driver keeps in the store.
+    """
+    deadline = time.monotonic() + LATE_S
+    while not (there := _is_there(session_path)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    store = "" if there else f"{session_path} is not there"
+    packages = [name for name in needs.versions if name not in ("python", "uscl", *SAME_PACKAGES)]
+    found = replace(look_here(needs.datasets, packages, gpu=gpu), store=store)
+    findings = judge_node(found, needs, asked_s=0.0, answered_s=math.inf, store="the store")
+    return next((finding.line for finding in findings if finding.level is Level.STOP), "")
+
+
+def _is_there(address: str) -> bool:
+    with suppress(StoreError):
+        return read_file(address) is not None
+    return False
+
+
+def look_at_nodes(
+    ray: Any, *, store_root: StoreRoot, needs: Needs, seen: Callable[[NodeFacts], None] = lambda facts: None
+) -> dict[str, list[Finding]]:
+    """Findings of each live node, by its name; `seen` gets what every node that answered has."""
+    files, nonce = open_files(store_root), f"preflight-{secrets.token_hex(8)}"
+    files.write(nonce, nonce.encode())
+    try:
+        asked_s = time.time()
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        probes = [_start_probe(ray, node, store_root, nonce, needs) for node in nodes]
+        judged: dict[str, list[Finding]] = {}
+        for node, probe in zip(nodes, probes, strict=True):
+            name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            judged[name] = _judged(ray, probe, name, needs, asked_s=asked_s, store=str(store_root), seen=seen)
+        return judged
+    finally:
+        files.delete(nonce)
+
+
+def _start_probe(ray: Any, node: dict[str, Any], store_root: Path, nonce: str, needs: Needs) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    # a GPU of its own, so that Ray shows the task one; the trials have not started yet
-    gpus = 1 if node["Resources"].get("GPU", 0) >= 1 else 0
-    remote = ray.remote(num_cpus=0, num_gpus=gpus, scheduling_strategy=where, max_retries=0, max_calls=1)(probe_node)
-    return remote.remote(str(nonce), [str(path) for path in dataset_paths], gpus > 0)
+    remote = ray.remote(
+        # No GPU is taken: those of a cluster may be busy with another sweep, and a kernel of one addition fits beside.
+        num_cpus=0, num_gpus=0, max_retries=0, max_calls=1,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+        runtime_env={"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},  # which would hide the cards otherwise
+    )(probe_node)  # fmt: skip
+    packages = [name for name in needs.versions if name not in ("python", "uscl", *SAME_PACKAGES)]
+    return remote.remote(store_root, nonce, list(needs.datasets), packages, node["Resources"].get("GPU", 0) > 0)
 
 
-def _result(ray: Any, probe: Any, host: str) -> dict[str, Any]:
+def _judged(
+    ray: Any, probe: Any, name: str, needs: Needs, *, asked_s: float, store: str, seen: Callable[[NodeFacts], None]
+) -> list[Finding]:
     try:
-        found: dict[str, Any] = ray.get(probe, timeout=PROBE_DEADLINE_S)
+        found: NodeFacts = ray.get(probe, timeout=PROBE_DEADLINE_S)
     except Exception as error:
-        raise ClusterError(f"node {host}: the preflight failed there: {type(error).__name__}: {error}") from error
-    return found
-
-
-def _judge(found: dict[str, Any], here: dict[str, str], *, store_root: Path) -> None:
-    host = found["host"]
-    if not found["store"]:
-        raise ClusterError(f"node {host}: cannot see what the driver wrote to {store_root}; every node must mount it")
-    if found["no_dataset"]:
-        raise ClusterError(f"node {host}: no dataset at {found['no_dataset'][0]}; every node must see the same folder")
-    for name, version in here.items():
-        if found["versions"].get(name) != version:
-            other = found["versions"].get(name, "none")
-            raise ClusterError(f"node {host}: {name} {other}, here {version}; install the same on every node")
-    if found["kernel"]:
-        raise ClusterError(
-            f"node {host}: its GPU runs no kernel of this torch: {found['kernel']}; a V100 needs a cu126 build of torch"
-        )
-
-
-def probe_node(nonce: str, dataset_paths: Sequence[str], gpu: bool) -> dict[str, Any]:
-    """What a node sees; runs there."""
-    import socket
-
-    deadline = time.monotonic() + 30.0  # NFS may show a new file late
-    while not Path(nonce).exists() and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return {
-        "host": socket.gethostname(),
-        "store": Path(nonce).exists(),
-        "no_dataset": [path for path in dataset_paths if not (Path(path) / "dataset.json").exists()],
-        "versions": versions(),
-        "kernel": _kernel_error() if gpu else "",
-    }
-
-
-def _kernel_error() -> str:
-    import torch
-
-    try:
-        values = torch.arange(8.0, device="cuda")
-        return "" if float((values * 2).sum()) == 56.0 else "wrong result"
-    except Exception as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
-
-
-def versions() -> dict[str, str]:
-    """What must be the same on every node."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("ray", "torch", "numpy", "pyarrow")} | {
-        "python": ".".join(map(str, sys.version_info[:3]))
-    }
+        first = (str(error).strip().splitlines() or [""])[-1][:300]
+        what = f"node {name}: the preflight failed there: {type(error).__name__}: {first}"
+        return [Finding(Level.STOP, "node", what, "is uscl installed there, in the Python that Ray runs?")]
+    seen(found)
+    return judge_node(found, needs, asked_s=asked_s, answered_s=time.time(), store=store)

@@ -7,28 +7,31 @@ the queue, results in the store, and a killed driver starts again from there. Im
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from uscl.errors import ClusterError
 from uscl.records import Failed, Sink
-from uscl.sweep.cluster import find_site, running_ray
-from uscl.sweep.dispatch import Dispatch, Terms
+from uscl.store.roots import StoreRoot
+from uscl.sweep.cluster import HeadWatch, Site, find_site, needs_of, running_ray
+from uscl.sweep.dispatch import Dispatch
+from uscl.sweep.fit import Watch, asked, fit
 from uscl.sweep.folders import knows, leased, session, write_plans
-from uscl.sweep.order import DRAINING, RUN_TRIAL
+from uscl.sweep.growing import Growth, growth_of
+from uscl.sweep.live import live_sinks
+from uscl.sweep.order import RUN_TRIAL
 from uscl.sweep.plan import SweepPlan
 from uscl.sweep.preflight import Placement, check_store, have_data
+from uscl.sweep.proposals import goes_on
 from uscl.sweep.queue import CellState
-from uscl.sweep.signals import StopRequests, stop_requests
-from uscl.sweep.study import Study, queue_of
+from uscl.sweep.signals import Stopped, StopRequests, stop_requests
+from uscl.sweep.skipped import failed_links
+from uscl.sweep.space import SpaceWatch
+from uscl.sweep.stop_orders import stop_orders
+from uscl.sweep.study import Study, queue_of, study_of
+from uscl.sweep.terms import Terms
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,8 @@ class StudyOutcome:
     """0: all finished; 1: cells failed; 128 + n: drained by signal n."""
     hard: bool = False
     """A second signal ended it without waiting; the caller should leave the process at once."""
+    stopped_by: str = ""
+    """Who drained it with `uscl stop`; empty where nobody did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,10 @@ class RunOptions:
     """A running Ray cluster; None: a Ray of our own on this machine."""
     require_gpu: bool = False
     run_trial: str = RUN_TRIAL
+    until_s: float | None = None
+    """Unix time at which it drains, as if it were asked to; None: when all is done."""
+    skip_failed: bool = False
+    """Do not try again what failed in an earlier start."""
 
 
 def run_study(
@@ -89,7 +98,7 @@ def run_study(
     at once.
     """
     started = time.monotonic()
-    idle = not unfinished(study)
+    idle = not is_unfinished(study)
     if idle and all(knows(plan) for plan in study.plans):
         return _nothing_done(study)
     site = None
@@ -98,45 +107,102 @@ def run_study(
             study.resources, address=options.address, workers=options.workers, require_gpu=options.require_gpu
         )
     check_store(study.store_root)
-    with leased(study), stop_requests() as requests, session(study, requests) as session_path:
-        write_plans(study, say)
-        if site is None:  # a killed driver, or sweeps that share its stages, left nothing to train: only the sinks hear
-            with _open(open_sinks, requests):
-                return _nothing_done(study)
-        for plan in study.datasets:
-            have_data(plan, say)
-        with (
-            running_ray(study, site, workers=options.workers, requests=requests, say=say) as placement,
-            _open(open_sinks, requests) as sinks,
-        ):
-            requests.install()
-            terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, session_path)
-            dispatch = Dispatch(study, queue_of(study, slots=placement.workers), sinks=sinks, terms=terms)
-            _fit(dispatch, placement, session_path=session_path, requests=requests, say=say)
+    with stop_requests() as requests:
+        requests.install()
+        requests.until_s = options.until_s
+        try:
+            with leased(study, requests), session(study, requests) as path, stop_orders(study, requests):
+                growth = growth_of(study)
+                if growth is not None:
+                    study = study_of([growth.first()])
+                write_plans(study, say)
+                if site is None:  # a killed driver, or sweeps that share its stages: only the sinks hear
+                    with _open(open_sinks, requests, say):
+                        return _nothing_done(study)
+                for plan in study.datasets:
+                    with requests.at_once():
+                        have_data(plan, say)
+                start = _Start(study, site, growth, options, path, requests, say)
+                dispatch = _run(start, open_sinks)
+        except Stopped:
+            say(f"{asked(requests)} before any trial; nothing was to be saved")
+            return _not_begun(study, requests, seconds=time.monotonic() - started)
         if requests.hard:
-            say("stopped at once; what is in the store stays, run again to go on")
+            say(requests.lost or "stopped at once; what is in the store stays, run again to go on")
         elif dispatch.error is not None:
             raise dispatch.error
-        return _outcome(study, dispatch, requests, seconds=time.monotonic() - started)
+        return _outcome(dispatch.study, dispatch, requests, seconds=time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """One start, once its leases are held."""
+
+    study: Study
+    site: Site
+    growth: Growth | None
+    options: RunOptions
+    session_path: StoreRoot
+    requests: StopRequests
+    say: Say
+
+
+def _run(start: _Start, open_sinks: Callable[[], Sequence[Sink]]) -> Dispatch:
+    """Everything that needs Ray: the books of the start when it has ended."""
+    study, options, requests, say = start.study, start.options, start.requests, start.say
+
+    def sinks_of(placement: Placement) -> Sequence[Sink]:
+        """Those of the caller, and what lets other processes see how the sweep stands."""
+        return [*open_sinks(), *live_sinks(study, placement)]
+
+    with (
+        running_ray(study, start.site, workers=options.workers, requests=requests, say=say) as placement,
+        _open(lambda: sinks_of(placement), requests, say) as sinks,
+    ):
+        requests.install()  # once more: Ray may have taken some
+        needs = needs_of(study) if options.address else None
+        terms = Terms(placement.device, placement.cpus_per_trial, options.run_trial, start.session_path, needs)
+        queue, slots = queue_of(study, slots=placement.workers), placement.workers
+        if options.skip_failed:
+            queue.hold(failed_links(study, say))
+        dispatch = Dispatch(study, queue, sinks=sinks, terms=terms, growth=start.growth, slots=slots)
+        space, head = SpaceWatch(study.store_root), HeadWatch(start.site.address)
+        fit(dispatch, placement, Watch(dispatch, space, head, start.session_path, requests, say))
+    return dispatch
+
+
+def _not_begun(study: Study, requests: StopRequests, *, seconds: float) -> StudyOutcome:
+    """Of a start that was stopped before its first trial."""
+    queue = queue_of(study)
+    sweeps = []
+    for plan in study.plans:
+        cells = {cell.declared[plan.identity].cell: queue.state(cell.key) for cell in study.cells_of(plan)}
+        finished = tuple(cell for cell, state in cells.items() if state is CellState.FINISHED)
+        sweeps.append(SweepOutcome(finished, {}, (), tuple(cell for cell in cells if cell not in finished)))
+    return StudyOutcome(tuple(sweeps), {}, seconds, requests.exit_code, requests.hard, requests.by)
 
 
 def _nothing_done(study: Study) -> StudyOutcome:
-    finished = (tuple(planned.plan.cell for planned in plan.cells) for plan in study.plans)
+    finished = (tuple(c.declared[plan.identity].cell for c in study.cells_of(plan)) for plan in study.plans)
     return StudyOutcome(tuple(SweepOutcome(cells, {}, (), ()) for cells in finished))
 
 
 @contextmanager
-def _open(open_sinks: Callable[[], Sequence[Sink]], requests: StopRequests) -> Iterator[Sequence[Sink]]:
+def _open(open_sinks: Callable[[], Sequence[Sink]], requests: StopRequests, say: Say) -> Iterator[Sequence[Sink]]:
     """The sinks, closed at the end whatever happens. A second signal is not kept waiting by one that is slow."""
     sinks = open_sinks()
     try:
         yield sinks
     finally:
+        told = requests.count
         closing = [threading.Thread(target=_close, args=(sink,), daemon=True) for sink in sinks]
         for thread in closing:
             thread.start()
         while any(thread.is_alive() for thread in closing) and not requests.hard:
             time.sleep(0.02)
+            if requests.count > told:
+                told = requests.count
+                say(f"{asked(requests)}: no trial runs any more, the last news go out (a second signal drops them)")
 
 
 def _close(sink: Sink) -> None:
@@ -152,6 +218,11 @@ def unfinished(study: Study) -> tuple[str, ...]:
     return tuple(cell.key for cell in study.cells if queue.state(cell.key) is not CellState.FINISHED)
 
 
+def is_unfinished(study: Study) -> bool:
+    """Whether there is anything to do: a cell that the store lacks, or a search that has not ended."""
+    return bool(unfinished(study)) or any(goes_on(plan) for plan in study.plans)
+
+
 def _outcome(study: Study, dispatch: Dispatch, requests: StopRequests, *, seconds: float) -> StudyOutcome:
     failed = bool(dispatch.cells_in(CellState.HELD))
     return StudyOutcome(
@@ -160,6 +231,7 @@ def _outcome(study: Study, dispatch: Dispatch, requests: StopRequests, *, second
         seconds=seconds,
         exit_code=requests.exit_code or (1 if failed else 0),
         hard=requests.hard,
+        stopped_by=requests.by,
     )
 
 
@@ -179,76 +251,4 @@ def _standing(study: Study, plan: SweepPlan, dispatch: Dispatch) -> SweepOutcome
         held=of(CellState.HELD),
         left=left,
         saved=tuple(cell for cell in left if cell in drained),
-    )
-
-
-def _fit(dispatch: Dispatch, placement: Placement, *, session_path: Path, requests: StopRequests, say: Say) -> None:
-    """Run the Tuner to its end, or until a second signal; drain when asked."""
-    # beside the session file: a node of a cluster may want to see Tune's folder too
-    scratch = Path(tempfile.mkdtemp(prefix="tune-", dir=session_path.parent))
-    ended, errors = threading.Event(), []
-
-    def fit() -> None:
-        """Body of the thread."""
-        try:
-            _tuner(dispatch, placement, scratch).fit()
-        except BaseException as error:  # a SystemExit from inside Tune is an error here too
-            errors.append(error)
-        finally:
-            ended.set()
-
-    threading.Thread(target=fit, name="tune", daemon=True).start()
-    try:
-        _watch(dispatch, ended, session_path=session_path, requests=requests, say=say)
-    finally:
-        if not requests.hard:  # the thread still writes there; the next start removes it
-            shutil.rmtree(scratch, ignore_errors=True)
-    if errors and not requests.hard:
-        error = errors[0]
-        raise ClusterError(f"Ray Tune gave up: {type(error).__name__}: {error}; run again to go on") from error
-
-
-def _watch(dispatch: Dispatch, ended: threading.Event, *, session_path: Path, requests: StopRequests, say: Say) -> None:
-    draining = False
-    while not ended.wait(0.1):
-        if requests.hard:
-            return
-        why = "" if draining else _why_stop(dispatch, requests)
-        if why:
-            draining = True
-            say(f"{why}: trials save their progress (a second signal ends them at once)")
-            dispatch.drain()
-            with suppress(OSError), session_path.open("ab") as stream:
-                stream.write(DRAINING)
-
-
-def _why_stop(dispatch: Dispatch, requests: StopRequests) -> str:
-    """Why the study is to drain now; empty where it is to go on."""
-    return "stopping" if requests.count or dispatch.stopping.is_set() else ""
-
-
-def _tuner(dispatch: Dispatch, placement: Placement, scratch: Path) -> Any:
-    # a custom searcher gets one pending trial otherwise, and a freed slot waits for it
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(placement.workers)
-    from ray import tune
-
-    # what happens to a trial is told by our own events; Tune would repeat it as pages of its own frames
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    from uscl.sweep.tune_adapter import CellSearcher, CellTrainable, EventCallback
-
-    resources = {"cpu": placement.cpus_per_trial, "gpu": placement.gpus_per_trial}
-    return tune.Tuner(
-        tune.with_resources(CellTrainable, {name: count for name, count in resources.items() if count}),
-        tune_config=tune.TuneConfig(
-            search_alg=CellSearcher(dispatch), num_samples=-1, reuse_actors=placement.device == "cpu"
-        ),
-        run_config=tune.RunConfig(
-            name="sweep",
-            storage_path=str(scratch),
-            failure_config=tune.FailureConfig(max_failures=0),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            callbacks=[EventCallback(dispatch)],
-            verbose=0,
-            log_to_file=False,
-        ),
     )

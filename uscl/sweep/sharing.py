@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from uscl.records import CellPlan, StageRef
-from uscl.sweep.outlook import cell_store, link, outlook, survey
+from uscl.sweep.outlook import Survey, cell_store, link, outlook, survey_of
 from uscl.sweep.plan import SweepPlan
 
 
@@ -25,17 +26,21 @@ def sharing(*plans: SweepPlan) -> Sharing:
 
     Several sweeps, of one store, are counted together: a cell that two of them have is used twice.
     """
+    cells, store_root = [planned.plan for plan in plans for planned in plan.cells], plans[0].store_root
+    return sharing_of(cells, store_root, survey_of(cells, store_root))
+
+
+def sharing_of(cells: Iterable[CellPlan], store_root: Path, found: Survey) -> Sharing:
+    """As `sharing`, of cells as a sweep's folder knows them; `found`: what the store holds of them."""
     uses: dict[str, list[tuple[CellPlan, StageRef]]] = {}
-    cells, store_root = [planned for plan in plans for planned in plan.cells], plans[0].store_root
-    found = survey(cells, store_root)
-    for planned in (cell for cell in cells if outlook(cell.plan, found).finished):
-        for ref in planned.plan.stages.values():
-            uses.setdefault(link(planned.plan, ref), []).append((planned.plan, ref))
+    for plan in (plan for plan in cells if outlook(plan, found).finished):
+        for ref in plan.stages.values():
+            uses.setdefault(link(plan, ref), []).append((plan, ref))
     distinct: dict[str, int] = {}
     saved_runs, saved_seconds = 0, 0.0
     for users in uses.values():
-        cell, ref = users[0]
-        manifest = cell_store(store_root, cell).manifest(ref)
+        plan, ref = users[0]
+        manifest = cell_store(store_root, plan).manifest(ref)
         if manifest is None:
             continue
         distinct[ref.kind] = distinct.get(ref.kind, 0) + 1

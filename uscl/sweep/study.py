@@ -6,16 +6,18 @@ A single sweep is a study of one; everything that runs, runs a study.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from uscl.errors import SpecError
 from uscl.records import CellPlan, Sink, SweepEvent
 from uscl.spec.sweep import ResourcesSpec
+from uscl.store.roots import StoreRoot
 from uscl.sweep.outlook import link, queue_cells, survey
 from uscl.sweep.plan import PlannedCell, SweepPlan
-from uscl.sweep.queue import CellQueue
+from uscl.sweep.queue import CellQueue, QueueCell
 
 _EQUAL = ("gpus_per_trial", "cpus_per_trial", "amp")
 """Resources that one schedule cannot have two of: slots are of one size, and a shared stage has one precision."""
@@ -34,6 +36,13 @@ class StudyCell:
     dataset_path: Path
     declared: Mapping[str, CellPlan]
     """Sweep's identity -> the cell as it stands there, in the order of the study."""
+    phantom: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of its phantom, where every machine builds its own; empty otherwise."""
+
+    @property
+    def plan(self) -> CellPlan:
+        """As that first sweep declares it, without its settings for a trial."""
+        return self.planned.plan
 
     @property
     def title(self) -> str:
@@ -54,9 +63,13 @@ class Study:
     cells: tuple[StudyCell, ...]
     """Distinct ones, in the order of the sweeps."""
     resources: ResourcesSpec
+    _by_key: Mapping[str, StudyCell] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_key", {cell.key: cell for cell in self.cells})
 
     @property
-    def store_root(self) -> Path:
+    def store_root(self) -> StoreRoot:
         """The store of all of them."""
         return self.plans[0].store_root
 
@@ -75,10 +88,7 @@ class Study:
 
     def cell(self, key: str) -> StudyCell:
         """The cell of that key; KeyError where there is none."""
-        for cell in self.cells:
-            if cell.key == key:
-                return cell
-        raise KeyError(key)
+        return self._by_key[key]
 
     def cells_of(self, plan: SweepPlan) -> tuple[StudyCell, ...]:
         """The cells that one of the sweeps declares, in its own order."""
@@ -89,10 +99,11 @@ class Study:
 def study_of(plans: Sequence[SweepPlan]) -> Study:
     """The sweeps, one or more over one store, as one schedule.
 
-    SpecError where two have one identity, or resources that one schedule cannot give both. Of `workers` the smallest
-    that is given counts, of `progress_every_s` the smallest.
+    SpecError where two have one identity, or resources that one schedule cannot give both, or where one of several
+    is a search. Of `workers` the smallest that is given counts, of `progress_every_s` the smallest.
     """
     _refuse_one_name_for_two(plans)
+    _refuse_search_among_others(plans)
     return Study(tuple(plans), distinct_cells(plans), _resources(plans))
 
 
@@ -116,6 +127,7 @@ def distinct_cells(plans: Sequence[SweepPlan]) -> tuple[StudyCell, ...]:
                 planned=planned,
                 dataset_path=plan.dataset_path,
                 declared={sweep.identity: cell.plan for sweep, cell in where},
+                phantom=plan.spec.phantom.model_dump(mode="json") if plan.phantom_by_machine else {},
             )
         )
     return tuple(cells)
@@ -131,6 +143,15 @@ def _refuse_one_name_for_two(plans: Sequence[SweepPlan]) -> None:
                 "folder and one MLflow experiment; give each file a name of its own (--name is for a single file)"
             )
         first[plan.identity] = plan
+
+
+def _refuse_search_among_others(plans: Sequence[SweepPlan]) -> None:
+    searches = [plan.spec.source for plan in plans if plan.spec.search is not None]
+    if searches and len(plans) > 1:
+        raise SpecError(
+            f"{searches[0]}: is a search, whose cells are not known before it runs; run it in a command of its own "
+            "(what it shares with the others is trained once all the same)"
+        )
 
 
 def _resources(plans: Sequence[SweepPlan]) -> ResourcesSpec:
@@ -155,10 +176,28 @@ def _said(value: float | bool) -> str:
 
 def queue_of(study: Study, *, slots: int | None = None) -> CellQueue:
     """The queue over all cells, as the store stands; seed blocks are those of all sweeps together."""
-    planned = [cell.planned for cell in study.cells]
-    found = survey(planned, study.store_root)
-    queued = [replace(q, cell=cell.key) for q, cell in zip(queue_cells(planned), study.cells, strict=True)]
-    return CellQueue(queued, present=found.present, diverged=found.diverged, slots=slots)
+    found = survey([cell.planned for cell in study.cells], study.store_root)
+    return CellQueue(queued(study.cells), present=found.present, diverged=found.diverged, slots=slots)
+
+
+def queued(cells: Sequence[StudyCell]) -> list[QueueCell]:
+    """The cells as the queue wants them, by their keys."""
+    plain = queue_cells([cell.planned for cell in cells])
+    return [replace(one, cell=cell.key) for one, cell in zip(plain, cells, strict=True)]
+
+
+def grow_queue(queue: CellQueue, cells: Sequence[StudyCell], *, known: Collection[str], store_root: Path) -> None:
+    """Bring a queue up to the cells of a search as they stand: new ones are added, `known` ones may ask for more.
+
+    What the store holds of the new ones already is told too.
+    """
+    new = [cell for cell in cells if cell.key not in known]
+    found = survey([cell.planned for cell in new], store_root)
+    for name in found.present:
+        queue.published(name, diverged=name in found.diverged)
+    queue.add(queued(new))
+    for cell in queued([cell for cell in cells if cell.key in known]):
+        queue.widen(cell.cell, cell.evaluated)
 
 
 class OneSweep:
@@ -172,6 +211,11 @@ class OneSweep:
         """Hand it on, where it is of this sweep."""
         if event.cell in self._ids:
             self._sink.on_event(replace(event, cell=self._ids[event.cell]))
+
+    def on_cells(self, cells: Sequence[CellPlan]) -> None:
+        """Hand on the cells of a search, which runs by itself."""
+        self._ids = {cell.cell: cell.cell for cell in cells}
+        self._sink.on_cells(cells)
 
     def close(self) -> None:
         """Close the sink."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
@@ -17,7 +18,10 @@ from ray.tune.search import Searcher
 from uscl.records import Failed, TrialEvent, event_from_json, event_to_json
 from uscl.store.strict_json import decode_json, encode_json
 from uscl.sweep.dispatch import Dispatch
+from uscl.sweep.failures import death_of, failure_of
+from uscl.sweep.nodes import Needs
 from uscl.sweep.order import LAST_EVENTS, TrialOrder, node_name, work
+from uscl.sweep.preflight import unfit_here
 from uscl.sweep.queue import Turn
 
 EVENT, NODE = "uscl_event", "uscl_node"
@@ -44,9 +48,10 @@ class CellTrainable(tune.Trainable):
         self._events: Iterator[TrialEvent] | None = None
 
     def step(self) -> dict[str, Any]:
-        """The next event of the trial; the first call starts it."""
+        """The next event of the trial; the first call says where it runs, should its process die without a word."""
         if self._events is None:
-            self._events = work(TrialOrder.from_json(decode_json(self._order)))
+            self._events = _begin(TrialOrder.from_json(decode_json(self._order)))
+            return {NODE: node_name(), "done": False}
         event = next(self._events)
         # one string: Tune flattens dicts, and a NaN is no JSON
         return {
@@ -54,6 +59,17 @@ class CellTrainable(tune.Trainable):
             NODE: node_name(),
             "done": isinstance(event, LAST_EVENTS),
         }
+
+
+def _begin(order: TrialOrder) -> Iterator[TrialEvent]:
+    """The trial's events; on a node that joined unfit after the preflight, a failure that is nobody's bug."""
+    if order.needs:
+        needs = Needs(**order.needs)
+        reason = unfit_here(needs, session_path=order.session_path, gpu=order.device == "cuda")
+        if reason:
+            yield Failed("store", reason, "")
+            return
+    yield from work(order)
 
 
 def _guarded(default: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -117,12 +133,15 @@ class EventCallback(tune.Callback):
 
     def __init__(self, dispatch: Dispatch) -> None:
         self.dispatch = dispatch
+        self._known: dict[str, Any] = {}
 
     @_guarded(None)
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """An event of a trial, the last one included."""
         if EVENT in result:
             _forward(self.dispatch, trial.trial_id, result)
+        elif NODE in result:
+            self.dispatch.started(trial.trial_id, node=str(result[NODE]))
 
     @_guarded(None)
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -132,7 +151,10 @@ class EventCallback(tune.Callback):
     @_guarded(None)
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         """Compare the queue's live trials with Tune's."""
-        self.dispatch.look_for_lost({trial.trial_id: not trial.is_finished() for trial in trials})
+        for trial in trials[len(self._known) :]:  # Tune only ever appends to its list
+            self._known[trial.trial_id] = trial
+        live = (self._known[name] for name in self.dispatch.live_trials() if name in self._known)
+        self.dispatch.look_for_lost({trial.trial_id: not trial.is_finished() for trial in live})
 
     def __getstate__(self) -> dict[str, Any]:
         """As CellSearcher's."""
@@ -144,7 +166,7 @@ def _forward(dispatch: Dispatch, trial: str, result: dict[str, Any]) -> None:
 
 
 def _failed(trial: Any) -> Failed:
-    """`error` where Python code in the actor raised outside a step, `lost` where the process or node died."""
+    """By the exception where Python code in the actor raised outside a trial; else the process or node died."""
     text, error = "", None
     try:
         text = str(trial.get_error() or "")[-_MESSAGE_CHARS:]
@@ -152,5 +174,5 @@ def _failed(trial: Any) -> Failed:
     except Exception as unreadable:  # an error that cannot be unpickled here is still a death
         log.debug("no error to read: %s", unreadable)
     if isinstance(error, RayTaskError):
-        return Failed("error", str(error.cause)[:_MESSAGE_CHARS], text)
-    return Failed("lost", "the trial's process died: killed, out of memory, or its node was lost", text)
+        return replace(failure_of(error.cause), traceback=text)
+    return death_of(f"{type(error).__name__}: {text}")

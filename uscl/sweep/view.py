@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+from collections.abc import Sequence
 
 from rich.console import Console, Group, JustifyMethod
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from uscl.records import CellFinished, Drained, Failed, Outcome, Progress, StagePublished, SweepEvent
-from uscl.sweep.board import Board, Running, duration
+from uscl.records import CellFinished, CellPlan, Drained, Failed, Outcome, Progress, StagePublished, SweepEvent
+from uscl.sweep.board import Board, BoardCell, Running, SearchCell, duration
 from uscl.sweep.order import log_lines, resumes
 from uscl.sweep.outlook import survey
 from uscl.sweep.study import Study
@@ -31,7 +32,7 @@ class SweepView(logging.Handler):
         """Starts the live picture where the console is a terminal, unless `live` is False."""
         super().__init__(logging.WARNING)
         self._board = Board(study.cells, survey([cell.planned for cell in study.cells], study.store_root))
-        self._cells = {cell.key: cell for cell in study.cells}
+        self._cells: dict[str, BoardCell] = {cell.key: cell for cell in study.cells}
         self._study = study
         self._console = console
         self._guard = threading.RLock()
@@ -48,6 +49,13 @@ class SweepView(logging.Handler):
             line = self._line(event)
         if line:
             self.say(line)
+
+    def on_cells(self, cells: Sequence[CellPlan]) -> None:
+        """Take in what a search has proposed."""
+        shown = [SearchCell(cell, (self._study.identity,)) for cell in cells]
+        with self._guard:
+            self._cells = {cell.key: cell for cell in shown}
+            self._board.replace(shown)
 
     def say(self, line: str) -> None:
         """A line above the picture."""
@@ -66,9 +74,7 @@ class SweepView(logging.Handler):
 
     def _line(self, happened: SweepEvent) -> str:
         event, cell = happened.event, self._cells[happened.cell]
-        lines = functools.partial(
-            log_lines, number=cell.planned.plan.number, names=cell.planned.plan.stage_names, series=cell.series
-        )
+        lines = functools.partial(log_lines, number=cell.plan.number, names=cell.plan.stage_names, series=cell.series)
         if isinstance(event, Failed):
             return f"{cell.title} | failed ({event.failure}) | {event.message.splitlines()[0][:300]}"
         if isinstance(event, CellFinished) and event.result.outcome is Outcome.DIVERGED:
@@ -134,7 +140,7 @@ def _trials(running: list[Running], frames_per_s: float, *, width: int) -> Table
     for title, trial in zip(titles[:_SHOWN_TRIALS], running, strict=False):
         loss = "" if trial.loss is None else f"{trial.loss:.3g}"
         speed = f"{trial.frames_per_s:.0f}" if trial.frames_per_s else ""
-        label = trial.cell.planned.plan.label
+        label = trial.cell.plan.label
         table.add_row(title, label, trial.node, trial.stage, bar(trial.step, trial.steps), loss, speed)
     if len(running) > _SHOWN_TRIALS:
         table.add_row("", f"and {len(running) - _SHOWN_TRIALS} more")

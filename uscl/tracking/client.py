@@ -1,22 +1,22 @@
-"""The only file that imports mlflow: one experiment's runs, found by tag, and what they hold already.
+"""One MLflow experiment's runs, found by tag, and what they hold already.
 
-Importing it takes seconds; the mirror does so in its own thread.
+Importing it takes seconds, for it imports mlflow; the mirror does so in its own thread.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import math
 import os
+import posixpath
+import re
 import tempfile
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +38,9 @@ with warnings.catch_warnings():
         RunTag,
         ViewType,
     )
+    from mlflow.exceptions import MlflowException
+
+    from uscl.tracking.database import sole_opener
 
 from uscl.tracking.content import Measurement, RunContent
 from uscl.tracking.location import Location
@@ -45,9 +48,18 @@ from uscl.tracking.location import Location
 T = TypeVar("T")
 BATCH_METRICS, BATCH_ENTITIES = 1000, 100
 """MLflow's limits on one log_batch: metrics, and params or tags."""
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-"""Without these a silent server holds each request for 249 s (sweep-engine.md 4.2)."""
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Without these a silent server holds each request for 249 s (sweep-engine.md 4.2), a busy one for as long as its
+`Retry-After` says, and every run that ends prints its address."""
 FILES_TAG = "uscl.files"
+NAME_CHARACTERS = 250
+"""MLflow's limit on the name of a metric, a param or a tag."""
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE")
 
 
 @dataclass(slots=True)
@@ -57,10 +69,13 @@ class KnownRun:
     run_id: str
     name: str
     status: str
+    start_ms: int = 0
+    """When the run says it began."""
+    end_ms: int | None = None
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     last_steps: dict[str, int] = field(default_factory=dict)
-    """Last step of each metric: only later ones are sent."""
+    """Last step of each metric, by MLflow's name for it: only later ones are sent."""
     has_dataset: bool = False
 
 
@@ -90,31 +105,39 @@ class Tracker:
 
     def __init__(self, location: Location, experiment: str) -> None:
         """Finds, restores or makes the experiment, and asks for the runs in it."""
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        with _sole_opener(location.database):
+        for noisy in ("mlflow", "alembic", "urllib3"):  # pages of frames; the mirror says all of it in one line
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+        self._database = location.database
+        with sole_opener(self._database):
             self._client = MlflowClient(location.uri)
             self.experiment_id = self._open(location, experiment)
+        self._file = _identity(self._database)
         self.runs = self._known_runs()
+
+    def require_same_file(self) -> None:
+        """FileNotFoundError where the embedded database was moved away: SQLite would go on writing into it."""
+        if _identity(self._database) != self._file:
+            raise FileNotFoundError(f"{self._database} was moved away or replaced")
 
     def ensure(self, tag: str, content: RunContent, *, parent: str | None = None) -> KnownRun:
         """The run whose `tag` has the content's value, made where there is none, saying what the content says."""
+        if parent:  # said again where somebody deleted the parent and it is another now
+            content = replace(content, tags={**content.tags, "mlflow.parentRunId": parent})
         key = f"{tag}={content.tags[tag]}"
         known = self.runs.get(key)
         if known is None:
-            known = self.runs[key] = self._create(content, parent)
+            known = self.runs[key] = self._create(content)
         self._say(known, content)
         return known
 
     def send(self, known: KnownRun, measurements: Iterable[Measurement]) -> int:
         """Send what lies beyond the last known step of each metric; how many were sent."""
-        later = [m for m in measurements if m.step > known.last_steps.get(m.name, -1)]
-        now = int(time.time() * 1000)
+        all_metrics = [_metric(known, measurement) for measurement in measurements]
+        later = [metric for metric in all_metrics if metric.step > known.last_steps.get(metric.key, -1)]
         for batch in _batches(later, BATCH_METRICS):
-            metrics = [Metric(m.name, _storable(m.value), now, m.step) for m in batch]
-            self._client.log_batch(known.run_id, metrics=metrics, synchronous=True)
-            for m in batch:
-                known.last_steps[m.name] = max(m.step, known.last_steps.get(m.name, -1))
+            self._client.log_batch(known.run_id, metrics=batch, synchronous=True)
+            for metric in batch:
+                known.last_steps[metric.key] = max(metric.step, known.last_steps.get(metric.key, -1))
         return len(later)
 
     def attach(self, known: KnownRun, files: Mapping[str, bytes], digest: str) -> None:
@@ -189,18 +212,18 @@ class Tracker:
             if not token:
                 return runs
 
-    def _create(self, content: RunContent, parent: str | None) -> KnownRun:
+    def _create(self, content: RunContent) -> KnownRun:
         tags = {"mlflow.source.name": "uscl sweep", "mlflow.source.type": "LOCAL"}
-        tags |= {"mlflow.parentRunId": parent} if parent else {}
         # The identifying tags come with the run: a kill right after this must not leave one that is never found.
-        tags |= {name: value for name, value in content.tags.items() if name in ("uscl.cell", "uscl.parent")}
+        identifying = ("uscl.cell", "uscl.parent", "mlflow.parentRunId")
+        tags |= {name: value for name, value in content.tags.items() if name in identifying}
         run = self._client.create_run(self.experiment_id, start_time=content.start_ms, tags=tags, run_name=content.name)
-        return KnownRun(run.info.run_id, content.name, run.info.status, tags=tags)
+        return KnownRun(run.info.run_id, content.name, run.info.status, start_ms=run.info.start_time, tags=tags)
 
     def _say(self, known: KnownRun, content: RunContent) -> None:
         """Bring name, params, tags and status up to date. A param that is there stays: MLflow's cannot change."""
-        params = [Param(k, v) for k, v in content.params.items() if k not in known.params]
-        tags = [RunTag(k, v) for k, v in content.tags.items() if known.tags.get(k, "") != v]
+        params = [Param(k, v) for k, v in _legal(content.params).items() if k not in known.params]
+        tags = [RunTag(k, v) for k, v in _legal(content.tags).items() if known.tags.get(k, "") != v]
         for some in _batches(params, BATCH_ENTITIES):
             self._client.log_batch(known.run_id, params=some, synchronous=True)
         for more in _batches(tags, BATCH_ENTITIES):
@@ -210,7 +233,7 @@ class Tracker:
         if known.name != content.name:
             self._client.update_run(known.run_id, name=content.name)
             known.name = content.name
-        if known.status != content.status:
+        if known.status != content.status or content.end_ms not in (None, known.end_ms):
             self._set_status(known, content)
 
     def _set_status(self, known: KnownRun, content: RunContent) -> None:
@@ -218,7 +241,7 @@ class Tracker:
             self._client.update_run(known.run_id, status="RUNNING")
         else:
             self._client.set_terminated(known.run_id, content.status, end_time=content.end_ms)
-        known.status = content.status
+        known.status, known.end_ms = content.status, content.end_ms
 
 
 def digest_of(parts: Mapping[str, str]) -> str:
@@ -233,6 +256,8 @@ def _known(run: Run) -> KnownRun:
         run_id=run.info.run_id,
         name=run.info.run_name,
         status=run.info.status,
+        start_ms=run.info.start_time,
+        end_ms=run.info.end_time,
         params=dict(run.data.params),
         tags=dict(run.data.tags),
         last_steps=last,
@@ -240,33 +265,46 @@ def _known(run: Run) -> KnownRun:
     )
 
 
-def _storable(value: float) -> float:
-    """Infinities as NaN: MLflow's SQL stores would keep them as the largest float, and draw it."""
-    return value if math.isfinite(value) else math.nan
+def is_refusal(error: Exception) -> bool:
+    """Whether MLflow answered, and will not have just this: a run that somebody deleted, a value out of its limits."""
+    return isinstance(error, MlflowException) and error.error_code in _REFUSALS
+
+
+def legal_name(name: str) -> str:
+    """The name as MLflow takes it: of letters, digits and `_-. :/`, a plain path, not too long.
+
+    One that has to change ends in a digest of what it was, so that two never become one.
+    """
+    cleaned = posixpath.normpath(re.sub(r"[^\w\-. :/]", "_", name)).lstrip("./")
+    if name and cleaned == name and len(name) <= NAME_CHARACTERS:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{cleaned[: NAME_CHARACTERS - 9]}_{digest}"
+
+
+def _legal(values: Mapping[str, str]) -> dict[str, str]:
+    return {legal_name(name): value for name, value in values.items()}
+
+
+def _metric(known: KnownRun, measurement: Measurement) -> Metric:
+    """The measurement as a row that is the same whoever sends it, and when.
+
+    Its time is the run's start and a millisecond per step. MLflow keeps one of rows that are equal, so a request whose
+    answer was lost, or that a proxy lets through late, may be sent again. Infinities are sent as NaN: MLflow's SQL
+    stores would keep them as the largest float, and draw it.
+    """
+    value = measurement.value if math.isfinite(measurement.value) else math.nan
+    return Metric(legal_name(measurement.name), value, known.start_ms + measurement.step, measurement.step)
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
-@contextmanager
-def _sole_opener(database: Path | None) -> Iterator[None]:
-    """One process at a time makes or upgrades an SQLite file: of six that try at once, five die."""
-    if database is None:
-        yield
-        return
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{database}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not database.exists():
-            _make_whole(database)
-        yield
-
-
-def _make_whole(database: Path) -> None:
-    """Make an SQLite file aside and rename it: a kill between two of its tables would leave one that never opens."""
-    aside = database.with_name(f"{database.name}.new")
-    for left in database.parent.glob(f"{aside.name}*"):
-        left.unlink()
-    MlflowClient(f"sqlite:///{aside}").search_experiments(max_results=1)
-    aside.rename(database)
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """What tells a file from another of its name; None where there is none."""
+    try:
+        found = file.stat() if file is not None else None
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino) if found is not None else None

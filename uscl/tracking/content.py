@@ -75,11 +75,16 @@ def event_of(document: Mapping[str, Any]) -> SweepEvent:
 
 def begun_s(event: SweepEvent) -> float:
     """When the event's attempt began (Unix time): its name says it, since events.jsonl keeps no progress."""
-    stamp = event.attempt.split("-")[0]
+    named = named_s(event.attempt)
+    return event.time_s if math.isnan(named) else min(named, event.time_s)
+
+
+def named_s(attempt: str) -> float:
+    """When an attempt began (Unix time), by its name; NaN where it does not say."""
     try:
-        return min(datetime.strptime(stamp, "%Y%m%dT%H%M%S.%f%z").timestamp(), event.time_s)
+        return datetime.strptime(attempt.split("-")[0], "%Y%m%dT%H%M%S.%f%z").timestamp()
     except ValueError:
-        return event.time_s
+        return math.nan
 
 
 def after(history: CellHistory, event: SweepEvent) -> CellHistory:
@@ -125,13 +130,16 @@ def run_content(
     status = "RUNNING" if history.state == "running" else "FAILED" if history.state == "failed" else "KILLED"
     if outcome and status != "RUNNING":
         status = "FINISHED"
+    start_s, end_s = history.first_s, history.last_s
+    if not history.state and "finetune" in manifests:  # trained by another sweep
+        start_s, end_s = named_s(manifests["finetune"].attempt), _finished_s(manifests.values())
     return RunContent(
         name=cell.label or f"cell {cell.number}",
         status=status,
         tags=_tags(identity, cell, manifests, history) | {"uscl.outcome": str(outcome or history.state or "drained")},
         params=cell_params(cell),
-        start_ms=_milliseconds(history.first_s),
-        end_ms=None if status == "RUNNING" else _milliseconds(history.last_s),
+        start_ms=_milliseconds(start_s),
+        end_ms=None if status == "RUNNING" else _milliseconds(end_s),
     )
 
 
@@ -225,9 +233,16 @@ def _tags(
         "uscl.attempts": str(len(history.attempts)),
         "uscl.flags": " ".join(flags),
         "uscl.failure": clipped(history.failure, TAG_CHARACTERS),
+        **_search_tags(cell),
         **{f"uscl.{stage}": ref.key for stage, ref in cell.stages.items() if not stage.startswith("evaluate")},
         **{f"uscl.{name}": clipped(text_of(value), TAG_CHARACTERS) for name, value in cell.axes.items()},
     }
+
+
+def _search_tags(cell: CellPlan) -> dict[str, str]:
+    if cell.proposal is None:
+        return {}
+    return {"uscl.proposal": number_tag(cell.proposal), "uscl.winner": "yes" if cell.is_winner else "no"}
 
 
 def _curve(store: StageStore, cell: CellPlan, stage: str, manifest: StageManifest | None) -> Iterator[Measurement]:
@@ -240,6 +255,12 @@ def _curve(store: StageStore, cell: CellPlan, stage: str, manifest: StageManifes
     for point in decode_points(content) if content else ():
         for key, value in point.values.items():
             yield Measurement(_prefixed(f"{stage}/", key), value, point.step)
+
+
+def _finished_s(manifests: Iterable[StageManifest]) -> float:
+    """When the last of the stages was published (Unix time); NaN where none says so."""
+    said = [manifest.provenance["finished"] for manifest in manifests if "finished" in manifest.provenance]
+    return max((datetime.fromisoformat(text).timestamp() for text in said), default=math.nan)
 
 
 def _prefixed(prefix: str, name: str) -> str:

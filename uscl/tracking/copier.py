@@ -44,6 +44,8 @@ TableFiles = Callable[[], Mapping[str, str]]
 """Gives the report's files by name; called whenever the parent run is written."""
 FigureFiles = Callable[[], Mapping[str, bytes]]
 """Gives the figures by name; called when the parent run is written for the last time."""
+HistoryOf = Callable[[str], CellHistory]
+"""How a cell stands now, by its id."""
 
 
 class Copier:
@@ -60,7 +62,9 @@ class Copier:
         figures: FigureFiles,
     ) -> None:
         """Finds or makes the experiment and learns which runs are there."""
-        self._store, self._identity, self._cells = store, identity, tuple(cells)
+        self._store, self._identity = store, identity
+        self.cells = tuple(cells)
+        """Those of the sweep by now; a search has more as it goes."""
         self._table, self._figures = table, figures
         self._document: Mapping[str, Any] = SweepFolder(store.root, identity).read_sweep() or {}
         self._tracker = Tracker(location, identity)
@@ -74,7 +78,7 @@ class Copier:
 
     def copy_parent(self, histories: Mapping[str, CellHistory], *, live: bool) -> None:
         """The sweep's own run: its state, its resolved file, its report, and at the end its figures."""
-        outcomes = [outcome_of(cell, manifests_of(self._store, cell)) for cell in self._cells]
+        outcomes = [outcome_of(cell, manifests_of(self._store, cell)) for cell in self.cells]
         table = dict(self._table())
         content = self._parent_content(histories, sum(outcome is not None for outcome in outcomes), table, live=live)
         parent = self._parent = self._tracker.ensure("uscl.parent", content)
@@ -84,11 +88,12 @@ class Copier:
         if not live:
             self._tracker.describe({f"mlflow.sharedViewState.{VIEW}": self._view()})
 
-    def copy_cell(self, cell: CellPlan, history: CellHistory) -> str | None:
+    def copy_cell(self, cell: CellPlan, history_of: HistoryOf) -> str | None:
         """Bring one cell's run up to date; its run id, or None where the cell has not begun."""
         assert self._parent is not None, "copy_parent comes first"
+        # The history after the store: a stage without the event that tells of it would be another sweep's.
         manifests = manifests_of(self._store, cell)
-        content = run_content(self._identity, cell, manifests, history)
+        content = run_content(self._identity, cell, manifests, history_of(cell.cell))
         if content is None:
             return None
         known = self._tracker.ensure("uscl.cell", content, parent=self._parent.run_id)
@@ -97,6 +102,10 @@ class Copier:
         self._attach(known, self._texts(cell, manifests), overlays=self._overlays(cell, manifests))
         self._name_dataset(known)
         return known.run_id
+
+    def require_same_file(self) -> None:
+        """FileNotFoundError where the embedded database is not the file that was opened."""
+        self._tracker.require_same_file()
 
     def kill_strays(self, live: Iterable[str]) -> None:
         """End the runs that a killed driver left RUNNING; `live` are the run ids of this sweep's cells."""
@@ -154,7 +163,7 @@ class Copier:
 
     def _namespace_of(self, known: KnownRun) -> str:
         cell = known.tags.get("uscl.cell")
-        return next((planned.namespace for planned in self._cells if planned.cell == cell), "")
+        return next((planned.namespace for planned in self.cells if planned.cell == cell), "")
 
     def _name_dataset(self, known: KnownRun) -> None:
         fingerprint = str(self._document.get("dataset_fingerprint", ""))
@@ -165,8 +174,8 @@ class Copier:
     def _parent_content(
         self, histories: Mapping[str, CellHistory], finished: int, table: Mapping[str, str], *, live: bool
     ) -> RunContent:
-        ended = "FINISHED" if finished == len(self._cells) else "KILLED"
-        failed = any(histories[cell.cell].state == "failed" for cell in self._cells if cell.cell in histories)
+        ended = "FINISHED" if finished == len(self.cells) else "KILLED"
+        failed = any(histories[cell.cell].state == "failed" for cell in self.cells if cell.cell in histories)
         times = [t for h in histories.values() for t in (h.first_s, h.last_s)]
         known = {name: str(self._document[name]) for name in ("recipe", "data") if name in self._document}
         return RunContent(
@@ -176,7 +185,7 @@ class Copier:
                 "uscl.parent": self._identity,
                 "uscl.sweep": self._identity,
                 "uscl.number": number_tag(0),
-                "uscl.cells": str(len(self._cells)),
+                "uscl.cells": str(len(self.cells)),
                 "uscl.finished": str(finished),
                 "mlflow.note.content": clipped(table.get("table.md", ""), TAG_CHARACTERS),
             },
@@ -195,8 +204,8 @@ class Copier:
         # Results before axes: a run's name tells its axes already, and a narrow window shows the first columns.
         shown = {f"metrics.`{name}`": name for name in values}
         runs = [known.params for key, known in self._tracker.runs.items() if key.startswith("uscl.cell=")]
-        runs += [cell_params(cell) for cell in self._cells]
-        shown |= {f"params.`{name}`": name for name in [*varying(self._cells), *told_apart(runs)]}
+        runs += [cell_params(cell) for cell in self.cells]
+        shown |= {f"params.`{name}`": name for name in [*varying(self.cells), *told_apart(runs)]}
         widths = dict(FIXED_COLUMNS) | {column: 8 * len(name) + 30 for column, name in shown.items()}
         return json.dumps(
             {

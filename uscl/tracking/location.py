@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uscl.errors import StoreError
+from uscl.store.roots import StoreRoot, cache_folder
 
 MOUNTS = Path("/proc/self/mounts")
 SHARED_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "beegfs", "gpfs", "ceph", "glusterfs", "9p", "afs", "fuse.sshfs")
@@ -28,18 +29,20 @@ class Location:
         return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
 
 
-def find_location(store_root: Path, tracking_uri: str | None = None, *, mounts: Path = MOUNTS) -> Location:
+def find_location(store_root: StoreRoot, tracking_uri: str | None = None, *, mounts: Path = MOUNTS) -> Location:
     """The given address, else MLFLOW_TRACKING_URI, else the store's own database.
 
-    On a shared file system the database lies in the user's cache folder. StoreError for a plain folder: MLflow
+    On a shared file system the database lies in the user's cache folder; where the store is a bucket, the artifacts
+    too. StoreError for a plain folder: MLflow
     refuses file stores since 3.13.
     """
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    home = _home(store_root)
     if not uri:
-        return _embedded(store_root.absolute(), mounts)
+        return _embedded(store_root, home, mounts)
     if uri.startswith("sqlite:///"):
         database = Path(uri.removeprefix("sqlite:///")).absolute()
-        return Location(f"sqlite:///{database}", store_root.absolute() / "mlartifacts")
+        return Location(f"sqlite:///{database}", home / "mlartifacts")
     if "://" not in uri or uri.startswith("file:"):
         raise StoreError(
             f"MLFLOW_TRACKING_URI={uri}: MLflow keeps no runs in a folder; give http://... or sqlite:///..."
@@ -61,10 +64,17 @@ def file_system(path: Path, mounts: Path = MOUNTS) -> str:
     return ""
 
 
-def _embedded(store_root: Path, mounts: Path) -> Location:
-    database = store_root / "mlflow.db"
-    if file_system(store_root, mounts).startswith(SHARED_FILE_SYSTEMS):
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        name = hashlib.sha256(str(store_root).encode()).hexdigest()[:16]
-        database = cache / "uscl" / "mlflow" / name / "mlflow.db"
-    return Location(f"sqlite:///{database.absolute()}", store_root / "mlartifacts")
+def _embedded(store_root: StoreRoot, home: Path, mounts: Path) -> Location:
+    database = home / "mlflow.db"
+    if file_system(home, mounts).startswith(SHARED_FILE_SYSTEMS) and isinstance(store_root, Path):
+        database = _cache_of(home) / "mlflow.db"
+    return Location(f"sqlite:///{database.absolute()}", home / "mlartifacts")
+
+
+def _home(store_root: StoreRoot) -> Path:
+    """The folder of what belongs to a store's mirror: the store's own, or this user's for a bucket."""
+    return store_root.absolute() if isinstance(store_root, Path) else _cache_of(store_root).absolute()
+
+
+def _cache_of(store_root: StoreRoot) -> Path:
+    return cache_folder() / "mlflow" / hashlib.sha256(str(store_root).encode()).hexdigest()[:16]

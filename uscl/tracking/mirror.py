@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from uscl.errors import StoreError, UsclError
-from uscl.records import CellFinished, CellPlan, Drained, Failed, Progress, StagePublished, StageRef, SweepEvent
+from uscl.records import CellPlan, SweepEvent
 from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder
-from uscl.tracking.content import CellHistory, after, event_of, fold, interrupted
+from uscl.tracking.backlog import Backlog, News, interrupted_all
+from uscl.tracking.content import CellHistory, event_of, interrupted
 from uscl.tracking.location import Location, find_location
 
 log = logging.getLogger(__name__)
@@ -31,12 +32,22 @@ FigureFiles = Callable[[], Mapping[str, bytes]]
 RETRY_S = (5.0, 15.0, 60.0)
 """Pauses after failures in a row: a server that restarts is met soon, one that is gone costs little."""
 
+CLOSE_S = 60.0
+"""How long the end of a sweep waits for its mirror: what MLflow has not taken by then is left to `uscl sync`."""
+
+PARENT_FRACTION = 0.05
+"""Of its time the mirror spends at most this on the report that it shows while the sweep runs."""
+
 _ONE_AT_A_TIME = threading.Lock()
 """Mirrors of several sweeps in one process take turns: one SQLite file, and one environment to set patience in."""
 
 
 class TrackerError(UsclError):
     """MLflow does not answer, or refuses; the store has everything."""
+
+
+class RefusedError(TrackerError):
+    """MLflow answers, and will not have some of the runs; the others are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +84,7 @@ def sync(
     `cells` are those of the plan. Nothing is taken back that MLflow has already, and nothing is said twice.
     """
     location = find_location(store.root, tracking_uri)
-    histories = _interrupted(_past_events(store, identity))
+    histories = interrupted_all(_past_events(store, identity))
     from uscl.tracking.client import short_patience
     from uscl.tracking.copier import Copier
 
@@ -89,7 +100,7 @@ def sync(
 
 
 class Mirror:
-    """A sink that copies the sweep to MLflow as it goes. Its methods return at once, but `close`, and never raise."""
+    """A sink that copies the sweep to MLflow as it goes. Its methods never raise, and return at once; `close` soon."""
 
     def __init__(
         self,
@@ -102,7 +113,7 @@ class Mirror:
         figures: FigureFiles = no_figures,
         warn: Callable[[str], None] = log.warning,
         every_s: float = 5.0,
-        close_s: float = 120.0,
+        close_s: float = CLOSE_S,
     ) -> None:
         """Starts the thread. The sweep folder (sweep.yaml, events.jsonl) is there already; its lease is ours.
 
@@ -113,18 +124,21 @@ class Mirror:
         self._location = find_location(store.root, tracking_uri)
         self._warn, self._every_s, self._close_s = warn, every_s, close_s
         self._warned = False
-        self._events: deque[SweepEvent] = deque()
         self._closing = threading.Event()
-        self._histories = _interrupted(_quietly(lambda: _past_events(store, identity)))
-        self._stale: set[str] = set()
-        self._durable: dict[tuple[str, str], int] = {}
+        self._backlog = Backlog(_quietly(lambda: _past_events(store, identity)))
+        self._parent_is_old, self._parent_due_s = False, 0.0
         self._copier: Any = None  # made in the thread: its import takes seconds
+        self._all_copied = False
         self._thread = threading.Thread(target=self._run, name="uscl-mirror", daemon=True)
         self._thread.start()
 
     def on_event(self, event: SweepEvent) -> None:
         """Note the event for the thread."""
-        self._events.append(event)
+        self._backlog.note(event)
+
+    def on_cells(self, cells: Sequence[CellPlan]) -> None:
+        """Note the cells of a search for the thread, which takes them up at its next look."""
+        self._cells = tuple(cells)
 
     def close(self) -> None:
         """Let the thread say how the sweep ended; waits for it, but not for ever."""
@@ -144,90 +158,115 @@ class Mirror:
 
     def _attempt(self, *, final: bool) -> bool:
         """Copy what is new; False, with one warning in the life of the mirror, where that failed."""
-        from uscl.tracking.client import short_patience
-
         try:
+            from uscl.tracking.client import short_patience
+
             with _ONE_AT_A_TIME, short_patience():
                 self._copy(final=final)
         except Exception as error:  # whatever it is, it is not the sweep's trouble
             self._copier = None
-            self._complain(f"does not answer ({_reason(error)})")
+            what = "refuses a run" if isinstance(error, RefusedError) else "does not answer"
+            self._complain(f"{what} ({_reason(error)})")
             log.debug("mirror of %s", self._identity, exc_info=True)
             return False
         return True
 
     def _copy(self, *, final: bool) -> None:
+        # The end is checked against what MLflow has: somebody may have deleted a run, and a request that was given up
+        # may have been carried out since.
+        if final or self._copier is None:
+            self._copier, self._all_copied = self._open(), False
+        else:
+            self._copier.require_same_file()
+        news = self._backlog.take()
+        self._copier.cells = cells = self._cells
+        if self._all_copied:
+            self._copy_parent(news)
+            _copy_cells(self._copier, self._told_of(news, cells), self._backlog.history)
+        elif (
+            news.histories or final
+        ):  # a run says when it began, and that cannot be changed: none before the first event
+            if final:
+                ended = {cell: interrupted(history) for cell, history in news.histories.items()}
+                _copy_all(self._copier, cells, ended)
+            else:
+                _copy_all(self._copier, cells, news.histories, history_of=self._backlog.history)
+            self._all_copied = True
+
+    def _open(self) -> Any:
         from uscl.tracking.copier import Copier
 
-        first = self._copier is None
-        if first:
-            self._copier = Copier(
-                self._store,
-                self._identity,
-                cells=self._cells,
-                location=self._location,
-                table=self._table,
-                figures=self._figures,
-            )
-        cell_ended = self._take_events()
-        if first or final:
-            histories = {c: interrupted(h) for c, h in self._histories.items()} if final else self._histories
-            _copy_all(self._copier, self._cells, histories, live=not final)
-            self._stale.clear()
-            return
-        if cell_ended:
-            self._copier.copy_parent(self._histories, live=True)
-        for cell in self._cells:
-            if cell.cell in self._stale:
-                self._copier.copy_cell(cell, self._histories.get(cell.cell, CellHistory()))
-                self._stale.discard(cell.cell)
+        return Copier(
+            self._store,
+            self._identity,
+            cells=self._cells,
+            location=self._location,
+            table=self._table,
+            figures=self._figures,
+        )
 
-    def _take_events(self) -> bool:
-        """Fold what came in; whether a cell ended. Progress that saved nothing new leaves no cell stale."""
-        ended = False
-        while self._events:
-            event = self._events.popleft()
-            before = self._histories.get(event.cell, CellHistory())
-            self._histories[event.cell] = after(before, event)
-            ended |= isinstance(event.event, CellFinished | Failed | Drained)
-            if self._is_news(before, event):
-                self._stale |= {event.cell, *self._sharers(event)}
-        return ended
+    def _copy_parent(self, news: News) -> None:
+        """The sweep's own run, once a cell has ended; less often where its report takes long to compute."""
+        self._parent_is_old |= news.cell_ended
+        started = time.monotonic()
+        if self._parent_is_old and started >= self._parent_due_s:
+            self._copier.copy_parent(news.histories, live=True)
+            self._parent_is_old = False
+            self._parent_due_s = started + (time.monotonic() - started) / PARENT_FRACTION
 
-    def _is_news(self, before: CellHistory, event: SweepEvent) -> bool:
-        progress = event.event
-        if not isinstance(progress, Progress) or before.state != "running":
-            return True
-        stage = (progress.kind, progress.key)
-        moved = progress.durable_step > self._durable.get(stage, 0)
-        self._durable[stage] = max(progress.durable_step, self._durable.get(stage, 0))
-        return moved
-
-    def _sharers(self, event: SweepEvent) -> set[str]:
-        """Cells that a stage just published belongs to: each run carries the curves of all its stages."""
-        if not isinstance(event.event, StagePublished):
-            return set()
-        ref = StageRef(event.event.kind, event.event.key)
-        return {cell.cell for cell in self._cells if ref in cell.stages.values()}
+    def _told_of(self, news: News, cells: Sequence[CellPlan]) -> list[CellPlan]:
+        """Cells that have something new to show: each run carries the curves of all its stages."""
+        return [
+            cell
+            for cell in cells
+            if cell.cell in news.cells or (news.stages and not news.stages.isdisjoint(cell.stages.values()))
+        ]
 
     def _complain(self, what: str) -> None:
         if not self._warned:
             self._warned = True
-            self._warn(
-                f"MLflow at {self._location.uri} {what}; the sweep goes on without it, "
-                f"`uscl sync {self._identity}` catches up"
-            )
+            with suppress(Exception):  # a closed terminal, say
+                self._warn(
+                    f"MLflow at {self._location.uri} {what}; the sweep goes on without it, "
+                    f"`uscl sync {self._identity}` catches up"
+                )
 
 
 def _copy_all(
-    copier: Any, cells: Sequence[CellPlan], histories: Mapping[str, CellHistory], *, live: bool = False
+    copier: Any,
+    cells: Sequence[CellPlan],
+    histories: Mapping[str, CellHistory],
+    *,
+    history_of: Callable[[str], CellHistory] | None = None,
 ) -> int:
-    """Parent, every cell, then whatever a killed driver left RUNNING. How many cells have a run."""
-    copier.copy_parent(histories, live=live)
-    runs = [copier.copy_cell(cell, histories.get(cell.cell, CellHistory())) for cell in cells]
-    there = [run for run in runs if run is not None]
+    """Parent, every cell, then whatever a killed driver left RUNNING. How many cells have a run.
+
+    With `history_of` the sweep is under way, and that says how a cell stands by now.
+    """
+    copier.copy_parent(histories, live=history_of is not None)
+    there = _copy_cells(copier, cells, history_of or (lambda cell: histories.get(cell, CellHistory())))
     copier.kill_strays(there)
     return len(there)
+
+
+def _copy_cells(copier: Any, cells: Sequence[CellPlan], history_of: Callable[[str], CellHistory]) -> list[str]:
+    """The ids of the cells' runs. A cell that MLflow refuses costs the others nothing; then RefusedError at the end."""
+    from uscl.tracking.client import is_refusal
+
+    runs, refused = [], []
+    for cell in cells:
+        try:
+            run = copier.copy_cell(cell, history_of)
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            refused.append((cell.number, error))
+        else:
+            runs += [run] if run is not None else []
+    if refused:
+        number, error = refused[0]
+        raise RefusedError(f"cell {number}: {_reason(error)}") from error
+    return runs
 
 
 def _past_events(store: StageStore, identity: str) -> list[SweepEvent]:
@@ -237,10 +276,6 @@ def _past_events(store: StageStore, identity: str) -> list[SweepEvent]:
         with suppress(KeyError, TypeError, ValueError):
             events.append(event_of(document))
     return events
-
-
-def _interrupted(events: Sequence[SweepEvent]) -> dict[str, CellHistory]:
-    return {cell: interrupted(history) for cell, history in fold(events).items()}
 
 
 def _quietly(read: Callable[[], list[SweepEvent]]) -> list[SweepEvent]:

@@ -23,6 +23,8 @@ class ReadSource:
     key: str
     name: str
     row: FileRow
+    path: str
+    """Below the imported folder."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class WrittenClips:
     clips: int
     frames: int
     remarks: tuple[str, ...]
+    names: tuple[tuple[str, str], ...] = ()
+    """Of each clip, with the path that it comes from."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def write_clips(
     ties, remarks = _ties(parts, sources)
     pseudonyms: dict[str, str] = {}
     for clip, source, read in _clips(parts, sources):
-        owner = _pseudonym(pseudonyms, read.decoded.pseudonym_key) or source.row.group
+        owner = parts.patient(read.decoded.pseudonym_key, pseudonyms) or source.row.group
         patient = source.row.patient or owner or f"{UNKNOWN_PATIENT}{source.name}"
         _add(writer, clip, read, patient=patient, tie=ties[clip], first_row=row)
         row += read.num_frames
@@ -63,7 +67,8 @@ def write_clips(
         remarks["patient unknown: each such clip counts as a patient of its own"] += unknown
     total = counted(len(ties), "clip")
     told = tuple(f"{count} of {total}: {text}" for text, count in remarks.items() if count)
-    return WrittenClips(len(ties), row, told)
+    names = tuple((clip, source.path) for clip, source, _ in _clips(parts, sources))
+    return WrittenClips(len(ties), row, told, names)
 
 
 def _clips(parts: PartFolder, sources: Sequence[ReadSource]) -> Iterator[tuple[str, ReadSource, ReadClip]]:
@@ -118,7 +123,3 @@ def _copy_remarks(clips: Sequence[str], found: Sequence[SameRecording]) -> Itera
             example = min(pairs, key=lambda pair: pair.second)
             named = f"{clips[example.second]} of {clips[example.first]}"
             yield f"{what} ({named}): kept in one group, so in one split", len(pairs)
-
-
-def _pseudonym(pseudonyms: dict[str, str], key: str) -> str:
-    return pseudonyms.setdefault(key, f"patient-{len(pseudonyms) + 1:04}") if key else ""

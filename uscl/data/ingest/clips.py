@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import NoReturn
 
 from uscl.data.ingest.clip_dataset import ReadSource, write_clips
 from uscl.data.ingest.gathering import Gathered, Gathering
+from uscl.data.ingest.naming import READABLE, Naming, file_id, names_path, write_names
 from uscl.data.ingest.options import ClipOptions
 from uscl.data.ingest.parts import PartFolder, part_folder
 from uscl.data.ingest.problems import BadFile, bad_file, problem_lines
@@ -50,17 +50,19 @@ def import_clips(
     licence: str = "",
     workers: int = 0,
     strict: bool = False,
+    naming: Naming = READABLE,
     only: Collection[str] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> ImportSummary:
     """Import every clip of a known format below `folder` into a dataset at `out`, frames `size` px square.
 
-    `options` says what else readers are asked for; `only` names the clips that are meant, where not all are.
-    `table` gives patients, groups and sources; without it a patient
-    number of a header is replaced by a running one, and any other clip is its own patient. `workers` processes read
-    one file each; 0: this process does. Files that cannot be read are left out and named in the summary. A stopped
-    import goes on where it was when it is called again; the dataset is the same to the bit. DataError, with nothing at
-    `out`, where no file can be read, one cannot and `strict`, or one is missing from the table.
+    `options` says what else readers are asked for; `only` names the clips that are meant, where not all are. `table`
+    gives patients, groups and sources; without it a patient number of a header is replaced by a running one, or with
+    the salt of `naming` by a pseudonym, and any other clip is its own patient. Where `naming` hides file names,
+    `names_path(out)` gets the key to them. `workers` processes read one file each; 0: this process does. Files that
+    cannot be read are left out and named in the summary. A stopped import goes on where it was when it is called
+    again; the dataset is the same to the bit. DataError, with nothing at `out`, where no file can be read, one cannot
+    and `strict`, or one is missing from the table.
     """
     refuse_existing(out)
     options = replace(options or ClipOptions(size), size=size)
@@ -69,7 +71,7 @@ def import_clips(
     if strict and found.bad:
         raise DataError(f"{folder / found.bad[0].name}: {found.bad[0].reason}")
     matched = match_rows(table, [source.name for source in found.sources], folder)
-    with _ending_on_sigterm(), part_folder(out, folder, options) as parts, _keeping_parts(out, parts):
+    with _ending_on_sigterm(), part_folder(out, folder, options, naming) as parts, _keeping_parts(out, parts):
         gathered = Gathering(options, parts, workers, strict, progress).run(found.sources)
         bad = _left_out(folder, found, gathered)
         writer = DatasetWriter(
@@ -82,8 +84,10 @@ def import_clips(
             aside=parts.dataset,
         )
         with writer:
-            good = _read_sources(found, gathered, matched.rows)
+            good = _read_sources(found, gathered, [naming.of_row(row) for row in matched.rows], naming)
             written = write_clips(writer, parts, good, gathered.files)
+        if naming.hides_names:
+            write_names(names_path(out), written.names)
         parts.remove()
     remarks = matched.remarks + found.remarks + written.remarks
     files = len(found.sources) + len(found.bad)
@@ -93,12 +97,6 @@ def import_clips(
 def find_clips(folder: Path) -> list[Path]:
     """Files and folders of images anywhere below `folder` that hold clips, sorted. DataError if none."""
     return [source.path for source in find_sources_of_clips(folder, ClipOptions(1)).sources]
-
-
-def file_id(relative: Path) -> str:
-    """A plain word for a file: its folders and stem joined, anything unusual replaced."""
-    word = re.sub(r"[^\w.+-]+", "_", "-".join(relative.with_suffix("").parts))
-    return word.lstrip(".") or "_"
 
 
 def clip_names(paths: Sequence[Path]) -> list[str]:
@@ -121,11 +119,17 @@ def clip_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _read_sources(found: FoundClips, gathered: Gathered, rows: Sequence[FileRow]) -> list[ReadSource]:
+def _read_sources(found: FoundClips, gathered: Gathered, rows: Sequence[FileRow], naming: Naming) -> list[ReadSource]:
     """Those that could be read, named as they would be if all could."""
     names = clip_names([source.place for source in found.sources])
+    if naming.hides_names:
+        names = [naming.of_file(Path(source.name), "clip") for source in found.sources]
     sources = zip(found.sources, names, rows, strict=True)
-    return [ReadSource(source.key, name, row) for source, name, row in sources if source.name not in gathered.problems]
+    return [
+        ReadSource(source.key, name, row, source.name)
+        for source, name, row in sources
+        if source.name not in gathered.problems
+    ]
 
 
 def _left_out(folder: Path, found: FoundClips, gathered: Gathered) -> tuple[BadFile, ...]:

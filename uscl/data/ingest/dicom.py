@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from uscl.data.ingest.dicom_time import frame_times
 from uscl.data.ingest.frames import DecodedClip, FrameCollector, NativeFrame
 from uscl.data.ingest.limits import TooLarge, check_clip_size
 from uscl.data.ingest.options import ClipOptions
+from uscl.data.ingest.scanners import strips_to_blank
 from uscl.errors import DataError
 
 DICOM_SUFFIXES = frozenset([".dcm", ".dicom"])
@@ -34,10 +36,11 @@ def is_dicom(path: Path) -> bool:
 def read_dicom(path: Path, options: ClipOptions) -> Iterator[DecodedClip]:
     """The one clip of an ultrasound still or cine, cropped to its B-mode region; a still is a clip of one frame.
 
-    Frames are read and decoded one by one. DataError, naming the file, where it cannot be decoded or is no ultrasound.
+    Frames are read and decoded one by one, the text of a known scanner blanked in each. DataError, naming the file,
+    where it cannot be decoded, is no ultrasound, or text may stand anywhere in it (`strips_to_blank`).
     """
     with _opened(path) as (header, pixels):
-        yield _read(header, pixels, options)
+        yield _read(header, replace(pixels, strips=strips_to_blank(header, options, path)), options)
 
 
 def dicom_frames(path: Path) -> Iterator[NativeFrame]:
@@ -64,7 +67,8 @@ def _opened(path: Path) -> Iterator[tuple[pydicom.Dataset, PixelData]]:
 def _read(header: pydicom.Dataset, pixels: PixelData, options: ClipOptions) -> DecodedClip:
     check_clip_size(pixels.count, frame_pixels=pixels.layout.rows * pixels.layout.columns, size=options.size)
     region = _confirmed_region(header, pixels)
-    collector = FrameCollector(options.size, aspect=region.aspect)
+    # strips are shares of the full frame: blanked in it, not in the region by the collector
+    collector = FrameCollector(options.size, aspect=region.aspect, options=replace(options, blank_top=0.0))
     coloured = 0
     for frame in pixels:
         collector.add(np.ascontiguousarray(frame.grey[region.rows, region.columns]))
@@ -73,7 +77,7 @@ def _read(header: pydicom.Dataset, pixels: PixelData, options: ClipOptions) -> D
     notes = [*pixels.notes, *region.notes, *remarks]
     if coloured:
         notes.append(colour_note(coloured, pixels.count))
-    if str(element(header, "BurnedInAnnotation") or "") != "NO":
+    if not pixels.strips:
         notes.append("pixels may show text that names the patient: look before sharing")
     key = str(element(header, "PatientID") or "")
     return collector.finish(times_ms=times, row_mm=region.row_mm, pseudonym_key=key, notes=tuple(notes))

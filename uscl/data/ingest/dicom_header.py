@@ -13,8 +13,12 @@ import pydicom
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from uscl.data.ingest.allowed import keep_allowed
+
 READ_ELEMENTS = (
     *("SOPClassUID", "Modality", "PatientID", "BurnedInAnnotation", "SequenceOfUltrasoundRegions"),
+    *("ConversionType", "PatientIdentityRemoved", "DeidentificationMethodCodeSequence"),
+    *("Manufacturer", "ManufacturerModelName"),
     *("FrameIncrementPointer", "FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate"),
     *("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "PaletteColorLookupTableUID"),
@@ -24,7 +28,7 @@ READ_ELEMENTS = (
         for kind, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
     ),
 )
-"""All else in the file is skipped unread. Patient and annotation flag serve grouping and a warning, never a dataset."""
+"""All else in the file is skipped unread; all of them are `ALLOWED`, which says what becomes of each."""
 MAX_FRAME_PX = 2**26
 """Pixels of the largest frame that is decoded, 8192 x 8192: no scanner's screen comes near."""
 
@@ -105,7 +109,8 @@ def read_header(file: BinaryIO) -> pydicom.Dataset:
             f"cannot be read as DICOM ultrasound: its header is damaged ({type(error).__name__})"
         ) from error
     _check_ultrasound(header)
-    return header
+    with quiet_pydicom():
+        return keep_allowed(header)
 
 
 def element(header: pydicom.Dataset, keyword: str) -> Any:

@@ -16,6 +16,7 @@ from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
 from uscl.data.ingest.dicom_codestream import Span, codestream_header, compressed_frames, file_size
 from uscl.data.ingest.dicom_header import DicomRefusal, PixelLayout, element, quiet_pydicom
+from uscl.data.ingest.overlay import Strip, blanked
 
 _PLUGINS = ("pillow", "pydicom", "gdcm")
 """The first that can is the one that is used, on every machine: others differ by some levels (data-formats.md 2)."""
@@ -61,6 +62,8 @@ class PixelData:
     palette: np.ndarray | None
     """(2^bits, 3) uint8 by stored value, the lowest first."""
     notes: tuple[str, ...] = ()
+    strips: tuple[Strip, ...] = ()
+    """Parts of every full frame that are blanked as it is decoded: text of the scanner."""
 
     def __iter__(self) -> Iterator[StoredFrame]:
         """Every frame in order."""
@@ -68,6 +71,13 @@ class PixelData:
 
     def frame(self, index: int) -> StoredFrame:
         """One frame. DicomRefusal, with its number, where it cannot be decoded."""
+        frame = self._whole(index)
+        return StoredFrame(
+            blanked(frame.grey, self.strips), None if frame.rgb is None else blanked(frame.rgb, self.strips)
+        )
+
+    def _whole(self, index: int) -> StoredFrame:
+        """One frame with all that is written in it."""
         stored, kind = self._decoded(index)
         if self.palette is not None:
             rgb = self.palette[stored.astype(np.int64) - np.iinfo(stored.dtype).min]

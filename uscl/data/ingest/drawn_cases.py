@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from uscl.data.ingest.clips import Progress
 from uscl.data.ingest.copies import Likeness, Thumbnail, copies_to_exclude, find_likenesses, make_thumbnail
 from uscl.data.ingest.drawn import Drawing, DrawnFrame, DrawnPicture
 from uscl.data.ingest.frames import find_sector
 from uscl.data.ingest.grouping import join_groups
 from uscl.data.ingest.mask_layout import Picture, listed_problems
 from uscl.data.ingest.problems import BadFile, bad_file
+from uscl.data.ingest.progress import Progress
 from uscl.data.ingest.table import FileRow, licence_text, source_list
 from uscl.data.schema import UNKNOWN_PATIENT, CaseEntry, DatasetIndex
 from uscl.data.splits import check_given_splits

@@ -30,14 +30,19 @@ def find_files(folder: Path) -> FoundFiles:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    root, files, away, closed = folder.resolve(), [], [], []
+    root = folder.resolve()
+    files: list[Path] = []
+    away: list[Path] = []
+    closed: list[Path] = []
     for home, names in _walk(folder, away, closed):
         for path in (home / name for name in names if not _is_clutter(name)):
             if path.is_symlink() and not _leads_to_file_below(path, root):
                 away.append(path)
             elif path.is_file():
                 files.append(path)
-    remarks = (_remark(away, folder, "symbolic link", "leads out of the folder, in a circle or to a folder"),)
+    remarks: tuple[str, ...] = (
+        _remark(away, folder, "symbolic link", "leads out of the folder, in a circle or to a folder"),
+    )
     remarks += (_remark(closed, folder, "folder", "cannot be listed"),)
     return FoundFiles(tuple(sorted(files)), tuple(filter(None, remarks)))
 

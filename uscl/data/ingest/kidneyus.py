@@ -16,7 +16,7 @@ from uscl.data.ingest.annotation_text import MAX_COORDINATE_PX
 from uscl.data.ingest.annotations import read_annotations
 from uscl.data.ingest.case_masks import outline_faults, to_case
 from uscl.data.ingest.class_names import ClassNames
-from uscl.data.ingest.clips import ImportSummary, file_id
+from uscl.data.ingest.clips import ImportSummary
 from uscl.data.ingest.drawn import Drawing, DrawnFrame, DrawnPicture, consensus
 from uscl.data.ingest.drawn_cases import bad_picture, survey_readable, write_pictures
 from uscl.data.ingest.kidneyus_files import (
@@ -31,6 +31,7 @@ from uscl.data.ingest.kidneyus_files import (
 )
 from uscl.data.ingest.mask_layout import Picture
 from uscl.data.ingest.masks import read_grey
+from uscl.data.ingest.naming import file_id
 from uscl.data.ingest.problems import BadFile
 from uscl.data.ingest.progress import Progress
 from uscl.data.ingest.table import FileRow

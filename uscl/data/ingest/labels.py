@@ -11,9 +11,17 @@ from uscl.data.ingest.clips import ImportSummary
 from uscl.data.ingest.drawn import DrawnPicture, read_picture
 from uscl.data.ingest.drawn_cases import Survey, bad_picture, survey_readable, write_pictures
 from uscl.data.ingest.mask_choices import with_masks
-from uscl.data.ingest.mask_layout import SIDE_BY_SIDE, MaskLayout, Picture, find_pictures, listed_problems
+from uscl.data.ingest.mask_layout import (
+    SIDE_BY_SIDE,
+    MaskLayout,
+    Picture,
+    find_pictures,
+    listed_problems,
+    named_pictures,
+)
 from uscl.data.ingest.mask_values import JPEG_THRESHOLD, NOTHING_DECIDED, MaskRules
 from uscl.data.ingest.masks import ClassMap
+from uscl.data.ingest.naming import READABLE, Naming, names_path, write_names
 from uscl.data.ingest.problems import BadFile
 from uscl.data.ingest.progress import Progress
 from uscl.data.ingest.table import FileTable, match_rows
@@ -36,13 +44,14 @@ def import_labels(
     layout: MaskLayout = SIDE_BY_SIDE,
     rules: MaskRules = NOTHING_DECIDED,
     strict: bool = False,
+    naming: Naming = READABLE,
     progress: Progress = lambda what, done, total: None,
 ) -> ImportSummary:
     """Import the images below `folder` with their masks into a dataset at `out`; see `import_pictures`."""
     refuse_existing(out)
     found = find_pictures(folder, layout)
     options: dict[str, Any] = {"class_map": class_map, "size": size, "table": table, "name": name, "licence": licence}
-    options |= {"rules": rules, "strict": strict, "bad": found.strays, "progress": progress}
+    options |= {"rules": rules, "strict": strict, "bad": found.strays, "naming": naming, "progress": progress}
     summary = import_pictures(found.pictures, folder, out, **options)
     return replace(summary, remarks=(*found.remarks, *summary.remarks))
 
@@ -60,6 +69,7 @@ def import_pictures(
     rules: MaskRules = NOTHING_DECIDED,
     strict: bool = False,
     bad: Sequence[BadFile] = (),
+    naming: Naming = READABLE,
     progress: Progress = lambda what, done, total: None,
 ) -> ImportSummary:
     """Import images or volumes with their masks: one case per image (or frame) and rater.
@@ -74,6 +84,7 @@ def import_pictures(
     refuse_existing(out)  # before minutes of reading
     listed_pictures, remarks = with_masks(pictures, rules)
     matched = match_rows(table, [picture.name for picture in listed_pictures], folder)
+    listed_pictures = named_pictures(listed_pictures, naming)
 
     def read(picture: Picture) -> DrawnPicture:
         return read_picture(picture, class_map, rules)
@@ -89,8 +100,10 @@ def import_pictures(
     chosen, found = [readable[number] for number in kept], [surveys[number] for number in kept]
     row_of = {picture.name: row for picture, row in zip(listed_pictures, matched.rows, strict=True)}
     options: dict[str, Any] = {"size": size, "name": name, "licence": licence, "progress": progress}
-    rows = [row_of[picture.name] for picture in chosen]
+    rows = [naming.of_row(row_of[picture.name]) for picture in chosen]
     written = write_pictures(out, chosen, found, rows, read, class_map, **options)
+    if naming.hides_names:
+        write_names(names_path(out), [(picture.case, picture.name) for picture in chosen])
     remarks += (*matched.remarks, *written.remarks, *_mask_remarks(surveys, chosen, rules))
     remarks += tuple(_class_remarks(class_map, written.present))
     return ImportSummary(cases=written.cases, remarks=remarks, bad=left_out, files=len(readable) + len(left_out))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from uscl.data.ingest.mask_layout import Picture
 from uscl.data.ingest.mask_values import NOTHING_DECIDED, MaskFile, MaskRules, combine, fit, read_mask
 from uscl.data.ingest.masks import ClassMap
 from uscl.data.ingest.merge import merge_datasets
+from uscl.data.ingest.naming import READABLE, Naming, file_id, names_path, write_names
 from uscl.data.ingest.options import ClipOptions
 from uscl.data.ingest.progress import Progress
 from uscl.data.ingest.source import SourceFile
@@ -45,6 +46,11 @@ class ManifestOptions:
     """The first file that lacks or cannot be read ends it."""
     workers: int = 0
     """Processes that read clips; 0: this one."""
+    naming: Naming = READABLE
+    """What clips and cases are called."""
+    blank_top: float = 0.0
+    """Of clips, as in ClipOptions."""
+    keep_overlay: bool = False
 
 
 def import_manifest(
@@ -71,7 +77,7 @@ def import_manifest(
     labelled = [row for row in manifest.rows if row.label]
     if labelled and options.class_map is None:
         raise DataError(f"{path}:{labelled[0].line}: has a label; say what mask values mean: --classes 1=NAME,...")
-    manifest = _tied(manifest)
+    manifest = _tied(manifest, options.naming)
     if not (names and labelled):
         import_all = import_listed_masks if labelled else import_listed_clips
         return _with(manifest, import_all(manifest, names, out, options, name=name, progress=progress))
@@ -81,6 +87,9 @@ def import_manifest(
         one = import_listed_clips(manifest, names, parts[0], options, name=name, progress=progress)
         other = import_listed_masks(manifest, names, parts[1], options, name=name, progress=progress)
         both = merge_datasets(*parts, out, name=name, progress=progress)
+    if options.naming.hides_names:
+        words = _words(_labels(manifest), names, options.naming) | dict(names)
+        write_names(names_path(out), [(word, file) for file, word in words.items()])
     bad, files = one.bad + other.bad, one.files + other.files
     return _with(manifest, replace(both, remarks=one.remarks + other.remarks, bad=bad, files=files))
 
@@ -91,7 +100,9 @@ def import_listed_clips(
     """The manifest's clips alone, as a dataset; `names`: file -> name of the clip."""
     table = FileTable(manifest.path, {file: manifest.owners[file] for file in names})
     settings: dict[str, Any] = {"size": options.size, "licence": options.licence, "strict": options.strict}
-    settings |= {"options": ClipOptions(options.size, frame_rate_hz=manifest.frame_rate_hz), "table": table}
+    overlay: dict[str, Any] = {"blank_top": options.blank_top, "keep_overlay": options.keep_overlay}
+    asked = ClipOptions(options.size, frame_rate_hz=manifest.frame_rate_hz, **overlay)
+    settings |= {"options": asked, "table": table, "naming": options.naming}
     settings |= {"workers": options.workers, "only": frozenset(names), "name": name, "progress": progress}
     return import_clips(manifest.path.parent, out, **settings)
 
@@ -103,7 +114,7 @@ def import_listed_masks(
     folder, class_map = manifest.path.parent, options.class_map
     assert class_map is not None
     labels = _labels(manifest)
-    words = dict(zip(labels, clip_names([Path(file) for file in labels]), strict=True)) | dict(names)
+    words = _words(labels, names, options.naming)
     pictures = [_picture(folder, file, words[file], of_file) for file, of_file in labels.items()]
     read = _Reader(folder, labels, class_map, options.rules).read
     readable, surveys, problems = survey_readable(pictures, read, progress)
@@ -115,11 +126,22 @@ def import_listed_masks(
     chosen, found = [readable[number] for number in kept], [surveys[number] for number in kept]
     if not chosen:
         raise DataError(f"{manifest.path}: no label shows a class; nothing is left to import")
-    rows = [manifest.owners[picture.name] for picture in chosen]
+    rows = [options.naming.of_row(manifest.owners[picture.name]) for picture in chosen]
     document: dict[str, Any] = {"size": options.size, "name": name, "licence": options.licence, "progress": progress}
     written = write_pictures(out, chosen, found, rows, read, class_map, **document)
+    if options.naming.hides_names:
+        write_names(names_path(out), [(picture.case, picture.name) for picture in chosen])
     remarks = (*written.remarks, *_empty_remark(surveys, options.rules))
     return ImportSummary(cases=written.cases, remarks=remarks, bad=bad, files=len(pictures))
+
+
+def _words(files: Iterable[str], names: Mapping[str, str], naming: Naming) -> dict[str, str]:
+    """What each labelled file is called: a clip as the import of the clips calls it."""
+    listed = list(files)
+    words = clip_names([Path(file) for file in listed])
+    if naming.hides_names:
+        words = [naming.of_file(Path(file), "case") for file in listed]
+    return {file: names.get(file, word) for file, word in zip(listed, words, strict=True)}
 
 
 def _labels(manifest: Manifest) -> dict[str, dict[int, dict[str, ManifestRow]]]:
@@ -159,13 +181,17 @@ def _with(manifest: Manifest, summary: ImportSummary) -> ImportSummary:
     return replace(summary, bad=manifest.bad + summary.bad, files=files, remarks=remarks)
 
 
-def _tied(manifest: Manifest) -> Manifest:
+def _tied(manifest: Manifest, naming: Naming) -> Manifest:
     """A file of which nobody is named gets a group of its own, which a clip and its labelled frames share."""
     owners = {
-        file: row if row.patient or row.group else replace(row, group=f"file-{file}")
+        file: row if row.patient or row.group else replace(row, group=_own_group(file, naming))
         for file, row in manifest.owners.items()
     }
     return replace(manifest, owners=owners)
+
+
+def _own_group(file: str, naming: Naming) -> str:
+    return naming.of_file(Path(file), "file") if naming.hides_names else f"file-{file_id(Path(file))}"
 
 
 def _clip_names(manifest: Manifest, options: ManifestOptions) -> dict[str, str]:
@@ -178,7 +204,10 @@ def _clip_names(manifest: Manifest, options: ManifestOptions) -> dict[str, str]:
     if lacking:
         file = min(lacking, key=lines.__getitem__)
         raise DataError(f"{manifest.path}:{lines[file]}: {file} is no clip of a format that is read")
-    return dict(zip([s.name for s in found.sources], clip_names([s.place for s in found.sources]), strict=True))
+    words = clip_names([source.place for source in found.sources])
+    if options.naming.hides_names:
+        words = [options.naming.of_file(Path(source.name), "clip") for source in found.sources]
+    return {source.name: word for source, word in zip(found.sources, words, strict=True)}
 
 
 def _picture(folder: Path, file: str, case: str, labels: Labels) -> Picture:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
-from uscl.data.ingest.clips import file_id
 from uscl.data.ingest.found import find_files
 from uscl.data.ingest.label_volumes import is_volume, stem_of
 from uscl.data.ingest.mask_values import MaskFile
 from uscl.data.ingest.masks import IMAGE_SUFFIXES
+from uscl.data.ingest.naming import Naming, file_id
 from uscl.data.ingest.problems import BadFile, bad_file
 from uscl.data.wording import listed
 from uscl.errors import DataError
@@ -93,6 +93,13 @@ def class_folders(folder: Path) -> list[str]:
     if not names:
         raise DataError(f"{folder}: holds no folder `masks` with a folder per class")
     return names
+
+
+def named_pictures(pictures: Sequence[Picture], naming: Naming) -> list[Picture]:
+    """The same pictures; with pseudonyms in place of their plain words, where file names are hidden."""
+    if not naming.hides_names:
+        return list(pictures)
+    return [replace(picture, case=naming.of_file(Path(picture.name), "case")) for picture in pictures]
 
 
 def lonely(images: Sequence[Path]) -> str:

@@ -13,12 +13,14 @@ import numpy as np
 from uscl.data.ingest.annotation import Annotation
 from uscl.data.ingest.case_masks import outline_faults, to_case
 from uscl.data.ingest.class_names import ClassNames, check_named
-from uscl.data.ingest.clips import ImportSummary, Progress, file_id
+from uscl.data.ingest.clips import ImportSummary
 from uscl.data.ingest.drawn import Drawing, DrawnFrame, DrawnPicture
 from uscl.data.ingest.drawn_cases import Survey, survey_of, write_pictures
 from uscl.data.ingest.mask_layout import Picture
 from uscl.data.ingest.masks import IMAGE_SUFFIXES, read_grey
+from uscl.data.ingest.naming import READABLE, Naming, file_id, names_path, write_names
 from uscl.data.ingest.outline_choices import Choices, choose, find_images, match_images
+from uscl.data.ingest.progress import Progress
 from uscl.data.ingest.source import SourceFile
 from uscl.data.ingest.table import FileTable, match_rows
 from uscl.data.wording import counted, listed
@@ -65,6 +67,7 @@ def import_outlines(
     name: str = "",
     licence: str = "",
     strict: bool = False,
+    naming: Naming = READABLE,
     progress: Progress = lambda what, done, total: None,
 ) -> OutlineSummary:
     """Import what one rater drew on images and videos below `images` into a dataset at `out`.
@@ -81,32 +84,37 @@ def import_outlines(
     read = _reader(options)
     survey = _Gathered([*unmatched, *chosen.problems])
     shared = Counter(file_id(Path(path)) for path in found)
-    drawn = [_drawn_on(found, matched[a.image], a, shared) for a in chosen.annotations]
+    drawn = [_drawn_on(found, matched[a.image], a, shared, naming) for a in chosen.annotations]
     drawn = survey.readable(drawn, read, progress)
     if strict and survey.problems:
         raise DataError(survey.problems[0])
     if not drawn:
         reasons = listed([*survey.problems, *chosen.remarks], shown=_SHOWN)
         raise DataError(f"{images}: no annotated image is left; {reasons}")
-    rows = match_rows(table, [item.picture.name for item in drawn], images)
+    matched_rows = match_rows(table, [item.picture.name for item in drawn], images)
+    rows = [naming.of_row(row) for row in matched_rows.rows]
     by_case = {item.picture.case: item for item in drawn}
     document: dict[str, Any] = {"size": size, "name": name, "licence": licence, "progress": progress}
     pictures = [item.picture for item in drawn]
     named = options.class_names
     written = write_pictures(
-        out, pictures, survey.found, rows.rows, lambda picture: read(by_case[picture.case]), named, **document
+        out, pictures, survey.found, rows, lambda picture: read(by_case[picture.case]), named, **document
     )
+    if naming.hides_names:
+        write_names(names_path(out), [(picture.case, picture.name) for picture in pictures])
     unlisted = len(set(found) - set(matched.values()))
     alone = (f"{counted(unlisted, 'file')} without annotation: not annotated, so left out",) if unlisted else ()
-    remarks = (*alone, *chosen.remarks, *survey.remarks, *rows.remarks, *written.remarks)
+    remarks = (*alone, *chosen.remarks, *survey.remarks, *matched_rows.remarks, *written.remarks)
     absent = tuple(f"class {word} occurs on no image" for word in named.classes if word not in written.present)
     return OutlineSummary(cases=len(drawn), remarks=remarks + absent, problems=tuple(survey.problems))
 
 
-def _drawn_on(found: Mapping[str, Path], name: str, annotation: Annotation, shared: Mapping[str, int]) -> _Drawn:
+def _drawn_on(
+    found: Mapping[str, Path], name: str, annotation: Annotation, shared: Mapping[str, int], naming: Naming
+) -> _Drawn:
     """With a case name of its own: with the suffix where another file differs in that alone."""
-    case = file_id(Path(name))
-    if shared[case] > 1:
+    case = naming.of_file(Path(name), "case")
+    if not naming.hides_names and shared[case] > 1:
         case = f"{case}-{Path(name).suffix[1:].lower()}"
     case += "" if annotation.frame is None else f"-{annotation.frame:05}"
     return _Drawn(Picture(found[name], name, case), annotation)

@@ -27,6 +27,7 @@ import numpy as np
 
 from uscl.data.ingest.clip_copies import ClipPrint
 from uscl.data.ingest.frames import DecodedClip
+from uscl.data.ingest.naming import READABLE, Naming
 from uscl.data.ingest.options import ClipOptions
 from uscl.errors import DataError
 
@@ -53,6 +54,8 @@ class PartFolder:
     path: Path
     salt: str
     """Of the hashes of what headers say of patients; random, and gone with the folder."""
+    naming: Naming = READABLE
+    """With a salt of its own, its pseudonyms are used instead: they are the same in every import."""
 
     def frames_file(self, key: str) -> Path:
         """Stored frames of a source."""
@@ -79,7 +82,8 @@ class PartFolder:
 
     def save(self, key: str, clips: Sequence[ReadClip]) -> None:
         """Finish a part, its frames being in their file."""
-        arrays, plain = {}, []
+        arrays: dict[str, np.ndarray] = {}
+        plain = []
         for number, clip in enumerate(clips):
             entry, own = _entry(clip)
             plain.append(entry)
@@ -95,7 +99,15 @@ class PartFolder:
 
     def pseudonym(self, key: str) -> str:
         """Hash of what a header says of the patient; empty where it says nothing."""
+        if self.naming.salt:
+            return self.naming.of_key(key)
         return hashlib.sha256(f"{self.salt}/{key}".encode()).hexdigest() if key else ""
+
+    def patient(self, pseudonym: str, known: dict[str, str]) -> str:
+        """What the dataset calls the patient of a `pseudonym`: itself, or a running number, which `known` keeps."""
+        if self.naming.salt or not pseudonym:
+            return pseudonym
+        return known.setdefault(pseudonym, f"patient-{len(known) + 1:04}")
 
     def remove(self) -> None:
         """Drop everything."""
@@ -106,7 +118,7 @@ class PartFolder:
 
 
 @contextlib.contextmanager
-def part_folder(out: Path, folder: Path, options: ClipOptions) -> Iterator[PartFolder]:
+def part_folder(out: Path, folder: Path, options: ClipOptions, naming: Naming = READABLE) -> Iterator[PartFolder]:
     """The unfinished import of `folder` into `out`, begun or gone on with; locked while in use.
 
     DataError where another process works on it, or another command began it.
@@ -119,7 +131,7 @@ def part_folder(out: Path, folder: Path, options: ClipOptions) -> Iterator[PartF
         raise DataError(f"{out}: cannot write a dataset there: {error.strerror}") from error
     try:
         _lock(lock, out)
-        yield PartFolder(path, _agree(path, _settings(folder, options)))
+        yield PartFolder(path, _agree(path, _settings(folder, options, naming)), naming)
     finally:
         os.close(lock)
 
@@ -139,7 +151,7 @@ def _lock(lock: int, out: Path) -> None:
         return
 
 
-def _settings(folder: Path, options: ClipOptions) -> dict[str, Any]:
+def _settings(folder: Path, options: ClipOptions, naming: Naming) -> dict[str, Any]:
     readers = {}
     for name in _READERS:
         with contextlib.suppress(ModuleNotFoundError):
@@ -147,6 +159,7 @@ def _settings(folder: Path, options: ClipOptions) -> dict[str, Any]:
     return {"folder": os.fsencode(folder.resolve()).decode("utf-8", "backslashreplace")} | {
         "options": asdict(options),
         "readers": readers,
+        "names": {"salt": hashlib.sha256(naming.salt).hexdigest()[:8]},
     }
 
 
@@ -173,9 +186,11 @@ def _agree(path: Path, settings: Mapping[str, Any]) -> str:
 def _difference(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if begun.get("folder") != now["folder"]:
         return f"of another folder, {begun.get('folder')}"
-    for group, what in (("options", "with"), ("readers", "by")):
+    for group, what in (("options", "with"), ("readers", "by"), ("names", "with")):
         was = begun.get(group, {})
         for name, value in now[group].items():
+            if was.get(name) != value and group == "names":
+                return "with another salt"
             if was.get(name) != value:
                 return f"{what} {name} {was.get(name)} instead of {value}"
     return "of another kind"
@@ -199,8 +214,8 @@ def _entry(clip: ReadClip) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _clip(entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray], prefix: str) -> ReadClip:
     own = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
     seen = ClipPrint(entry["exact"], own.pop("motion"), own.pop("views"))
-    plain = {name: _tuples(value) for name, value in entry["decoded"].items()}
-    return ReadClip(DecodedClip(**plain, **own), entry["num_frames"], entry["content"], seen)
+    facts: dict[str, Any] = {name: _tuples(value) for name, value in entry["decoded"].items()} | own
+    return ReadClip(DecodedClip(**facts), entry["num_frames"], entry["content"], seen)
 
 
 def _tuples(value: Any) -> Any:

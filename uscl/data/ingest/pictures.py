@@ -78,7 +78,7 @@ def clips_from(
         if isinstance(picture, Picture):
             if clip is None:
                 clip, pending = _begun(picture, options, said + pending), []
-            _add(clip, picture, options)
+            _add(clip, picture)
             if find_stills:
                 likeness.add(picture.grey)
     if clip is not None:
@@ -96,12 +96,11 @@ def rising_times(stamps: list[float | None]) -> np.ndarray | None:
 
 
 def _begun(picture: Picture, options: ClipOptions, notes: list[str]) -> _Clip:
-    collector = FrameCollector(options.size, aspect=picture.aspect)
+    collector = FrameCollector(options.size, aspect=picture.aspect, options=options)
     return _Clip(collector, picture.grey.shape, picture.row_mm, list(dict.fromkeys(notes)))
 
 
-def _add(clip: _Clip, picture: Picture, options: ClipOptions) -> None:
-    picture.grey[: round(options.blank_top * picture.grey.shape[0])] = 0
+def _add(clip: _Clip, picture: Picture) -> None:
     clip.collector.add(picture.grey)
     clip.times.append(picture.time_ms)
     clip.numbers.append(picture.number)

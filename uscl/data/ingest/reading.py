@@ -64,9 +64,16 @@ def read_source(source: ClipSource, options: ClipOptions, parts: PartFolder) -> 
             clips = _stored(source, options, parts)
         except DataError as error:
             parts.drop(source.key)
-            return Outcome(problem=str(error))
+            return Outcome(problem=_one_line(str(error), str(source.path)))
     parts.save(source.key, clips)
     return Outcome(sum(clip.num_frames for clip in clips))
+
+
+def _one_line(problem: str, path: str) -> str:
+    """What decoders say may have several lines; the path stays as it is."""
+    start = path if problem.startswith(path) else ""
+    rest = problem.removeprefix(start)
+    return f"{start}{' ' if rest.startswith(' ') else ''}{' '.join(rest.split())}"
 
 
 def _stored(source: ClipSource, options: ClipOptions, parts: PartFolder) -> list[ReadClip]:
@@ -86,10 +93,11 @@ def _stored(source: ClipSource, options: ClipOptions, parts: PartFolder) -> list
 
 
 def _described(decoded: DecodedClip, parts: PartFolder) -> ReadClip:
-    facts = {"times_ms": decoded.times_ms, "duplicate": decoded.duplicate, "sector": decoded.sector}
-    content, seen = clip_content(decoded.frames, **facts), clip_print(decoded.frames)
+    content = clip_content(
+        decoded.frames, times_ms=decoded.times_ms, duplicate=decoded.duplicate, sector=decoded.sector
+    )
     kept = without_frames(decoded, parts.pseudonym(decoded.pseudonym_key))
-    return ReadClip(kept, len(decoded.frames), content, seen)
+    return ReadClip(kept, len(decoded.frames), content, clip_print(decoded.frames))
 
 
 def _decoded(source: ClipSource, options: ClipOptions) -> Iterator[DecodedClip]:

@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from uscl.data.ingest.clips import file_id
 from uscl.data.ingest.dicom import DICOM_SUFFIXES, dicom_frames, is_dicom
 from uscl.data.ingest.frames import NativeFrame
 from uscl.data.ingest.masks import IMAGE_SUFFIXES, read_grey
+from uscl.data.ingest.naming import file_id
 from uscl.data.ingest.video import VIDEO_SUFFIXES, video_frames
 from uscl.errors import DataError
 

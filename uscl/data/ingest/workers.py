@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
@@ -100,7 +100,7 @@ class _Crew(Generic[_Result]):
 
 def run_each(
     function: Callable[..., _Result], pieces: Sequence[tuple[Any, ...]], *, workers: int
-) -> Iterator[tuple[int, _Result | Crash]]:
+) -> Generator[tuple[int, _Result | Crash], None, None]:
     """(position, `function(*pieces[position])`) of every piece, in the order in which they are done.
 
     In this process where `workers` is 0, else in so many others (each with one thread for OpenCV), which end with this
