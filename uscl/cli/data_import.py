@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from uscl.cli.data_labels import classes_of, layout_of, mask_options, nnunet_command, rules_of
-from uscl.cli.data_layouts import kidneyus_command
+from uscl.cli.data_layouts import kidneyus_command, manifest_command
 from uscl.cli.data_outlines import outlines_command
 from uscl.cli.data_privacy import chosen_naming, name_options, overlay_options
 from uscl.cli.made import say_made, show_progress
@@ -195,3 +195,4 @@ def labels_command(
 import_group.add_command(nnunet_command(finish_import, show_progress))
 import_group.add_command(outlines_command(say_made, show_progress))
 import_group.add_command(kidneyus_command(finish_import, show_progress))
+import_group.add_command(manifest_command(finish_import, show_progress))

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -51,20 +51,23 @@ def import_clips(
     workers: int = 0,
     strict: bool = False,
     naming: Naming = READABLE,
+    only: Collection[str] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> ImportSummary:
     """Import every clip of a known format below `folder` into a dataset at `out`, frames `size` px square.
 
-    `options` says what else readers are asked for. `table` gives patients, groups and sources; without it a patient
-    number of a header is replaced by a running one, or with the salt of `naming` by a pseudonym, and any other clip is
-    its own patient. Where `naming` hides file names, `names_path(out)` gets the key to them. `workers` processes read
-    one file each; 0: this process does. Files that cannot be read are left out and named in the summary. A stopped
-    import goes on where it was when it is called again; the dataset is the same to the bit. DataError, with nothing at
-    `out`, where no file can be read, one cannot and `strict`, or one is missing from the table.
+    `options` says what else readers are asked for; `only` names the clips that are meant, where not all are. `table`
+    gives patients, groups and sources; without it a patient number of a header is replaced by a running one, or with
+    the salt of `naming` by a pseudonym, and any other clip is its own patient. Where `naming` hides file names,
+    `names_path(out)` gets the key to them. `workers` processes read one file each; 0: this process does. Files that
+    cannot be read are left out and named in the summary. A stopped import goes on where it was when it is called
+    again; the dataset is the same to the bit. DataError, with nothing at `out`, where no file can be read, one cannot
+    and `strict`, or one is missing from the table.
     """
     refuse_existing(out)
     options = replace(options or ClipOptions(size), size=size)
     found = find_sources_of_clips(folder, options)
+    found = found if only is None else found.only(only)
     if strict and found.bad:
         raise DataError(f"{folder / found.bad[0].name}: {found.bad[0].reason}")
     matched = match_rows(table, [source.name for source in found.sources], folder)

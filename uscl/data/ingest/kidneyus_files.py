@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uscl.data.ingest.annotation_text import read_text
+from uscl.data.ingest.found import find_files
 from uscl.data.ingest.grouping import join_groups
 from uscl.data.wording import listed
 from uscl.errors import DataError
@@ -48,9 +49,7 @@ class KidneyFiles:
 
 def find_kidneyus(folder: Path) -> KidneyFiles:
     """Find the set's files at or below `folder`. DataError where label files lack, or two have one name."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name[0] != "."]
+    files = find_files(folder).files
     labels = {rater: _only(files, rf"reviewed_labels_{rater}\.csv") for rater in RATERS}
     found = {rater: path for rater, path in labels.items() if path}
     if not found:

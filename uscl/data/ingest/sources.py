@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,11 @@ class FoundClips:
     sources: tuple[ClipSource, ...]
     bad: tuple[BadFile, ...] = ()
     remarks: tuple[str, ...] = ()
+
+    def only(self, names: Collection[str]) -> FoundClips:
+        """Those of these names."""
+        sources = tuple(source for source in self.sources if source.name in names)
+        return FoundClips(sources, tuple(entry for entry in self.bad if entry.name in names), self.remarks)
 
 
 def find_sources_of_clips(folder: Path, options: ClipOptions) -> FoundClips:
