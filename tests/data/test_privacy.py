@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from click.testing import CliRunner
-from clip_files import speckle, write_video
+from clip_files import speckle, write_pair, write_video
 from dicom_files import region, write_cine
 from PIL import Image, PngImagePlugin
 from pydicom.data import get_testdata_file
@@ -20,13 +20,11 @@ from uscl.cli.data import data
 from uscl.data.dataset import open_dataset
 from uscl.data.ingest.allowed import ALLOWED, LOOKED_AT, PIXELS, SCALE, TIME, keep_allowed
 from uscl.data.ingest.clips import import_clips
-from uscl.data.ingest.dicom import read_dicom
 from uscl.data.ingest.labels import import_labels
 from uscl.data.ingest.masks import parse_class_map
 from uscl.data.ingest.naming import Naming
 from uscl.data.ingest.options import ClipOptions
 from uscl.data.ingest.privacy import check_folder
-from uscl.data.ingest.scanners import KNOWN_SCANNERS, find_scanner, is_secondary_capture, says_clean, strips_to_blank
 from uscl.errors import DataError
 
 SALT = Naming(b"0123456789abcdef")
@@ -182,6 +180,52 @@ def test_nothing_but_frames_of_a_video_gets_in(tmp_path, rng):
     assert {key.lower() for key in found.traces[0].entries} >= {"title", "artist", "comment", "date"}
 
 
+def test_nothing_but_pixels_of_numbered_images_gets_in(tmp_path, rng):
+    (tmp_path / "in" / "SMITH_JOHN").mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x010E], exif[0x013B] = "XQSECRETWHAT", "XQSECRETWHO"
+    for number in range(3):
+        Image.fromarray(speckle(rng, 64, 64)).save(tmp_path / "in" / "SMITH_JOHN" / f"x{number}.jpg", exif=exif)
+    assert b"XQSECRET" in (tmp_path / "in" / "SMITH_JOHN" / "x0.jpg").read_bytes()
+    summary = import_clips(tmp_path / "in", tmp_path / "out", size=64, naming=SALT)
+    content = whole(tmp_path / "out") + repr(summary).encode()
+    assert summary.frames == 3 and b"XQSECRET" not in content and b"SMITH" not in content
+    assert "SMITH_JOHN" in (tmp_path / "out.names.csv").read_text()
+
+
+def test_nothing_but_voxels_of_a_volume_gets_in(tmp_path, rng):
+    simple_itk = pytest.importorskip("SimpleITK")
+    (tmp_path / "in").mkdir()
+    volume = simple_itk.GetImageFromArray(speckle(rng, 4, 64, 64))
+    for key in ("descrip", "intent_name", "aux_file", "PatientName"):
+        volume.SetMetaData(key, "XQSECRET")
+    simple_itk.WriteImage(volume, str(tmp_path / "in" / "a.nii"))
+    simple_itk.WriteImage(volume, str(tmp_path / "in" / "b.mha"))
+    assert all(b"XQSECRET" in path.read_bytes() for path in (tmp_path / "in").iterdir())
+    summary = import_clips(tmp_path / "in", tmp_path / "out", size=64, naming=SALT)
+    assert summary.clips == 2 and b"XQSECRET" not in whole(tmp_path / "out") + repr(summary).encode()
+
+
+def test_names_of_files_stay_out_of_every_import(tmp_path, rng):
+    folder = tmp_path / "in"
+    write_pair(folder, "SMITH_JOHN", speckle(rng, 40, 40), np.eye(40, dtype=np.uint8))
+    shapes = [{"label": "k", "points": [[5, 5], [30, 5], [30, 30]], "shape_type": "polygon"}]
+    document = {"version": "5", "imagePath": "SMITH_JOHN.png", "imageData": "XQSECRET", "shapes": shapes}
+    (tmp_path / "a.json").write_text(json.dumps(document | {"imageHeight": 40, "imageWidth": 40}))
+    (folder / "manifest.csv").write_text("image,label,patient\nimages/SMITH_JOHN.png,masks/SMITH_JOHN.png,p1\n")
+    for words in (
+        ["labels", folder, "labels", "--classes", "1=k"],
+        ["outlines", tmp_path / "a.json", "outlines", "--images", folder / "images", "--classes", "k=k"],
+        ["manifest", folder / "manifest.csv", "manifest", "--classes", "1=k"],
+    ):
+        words[2] = tmp_path / words[2]
+        said = CliRunner().invoke(data, ["import", *map(str, words)], catch_exceptions=False)
+        assert said.exit_code == 0, said.output
+        content = whole(words[2])
+        assert b"SMITH" not in content and b"XQSECRET" not in content
+        assert "SMITH_JOHN" in words[2].with_name(f"{words[2].name}.names.csv").read_text()
+
+
 def test_burned_in_text_of_a_video_is_told(tmp_path, rng):
     import cv2
 
@@ -266,81 +310,6 @@ def test_a_file_that_cannot_be_looked_at_is_told(name, tmp_path):
     (tmp_path / name).write_bytes(b"XQSECRET nothing")
     (file,) = check_folder(tmp_path, progress=quiet).files
     assert file.problem and "XQSECRET" not in file.problem and str(tmp_path) not in file.problem
-
-
-def scanner(**tags):
-    header = Header()
-    for name, value in tags.items():
-        setattr(header, name, value)
-    return header
-
-
-@pytest.mark.parametrize(
-    ("maker", "model", "strip"),
-    [
-        ("Philips Medical Systems", "EPIQ 7C", (0.06, 1)),
-        ("Philips", "iU22", (0.1, 1)),
-        ("G.E. Medical Systems", "LOGIQ E9", (0.1, 1)),
-        ("GE Healthcare", "LOGIQE9", (0.1, 1)),
-        ("TOSHIBA_MEC_US", "TUS-A500", (0.08, 0.85)),
-        ("ACUSON", "SEQUOIA", (0.061, 0.6)),
-        ("SIEMENS", "S2000", (0.075, 0.4)),
-        ("G.E. Medical Systems", "LOGIQ 700", None),
-        ("SonoSite, Inc.", "Turbo", None),
-        ("", "EPIQ", None),
-        ("Philips", "", None),
-    ],
-)
-def test_scanners_are_known_by_maker_and_model(maker, model, strip):
-    found = find_scanner(scanner(Manufacturer=maker, ManufacturerModelName=model))
-    assert (None if found is None else (found.strip.height, found.strip.width)) == strip
-    assert all(0 < entry.strip.height < 0.2 for entry in KNOWN_SCANNERS)
-
-
-@pytest.mark.parametrize(
-    ("tags", "clean"),
-    [
-        ({"PatientIdentityRemoved": "YES"}, True),
-        ({"PatientIdentityRemoved": "YES", "BurnedInAnnotation": "YES"}, False),
-        ({"BurnedInAnnotation": "NO"}, False),
-        ({"PatientIdentityRemoved": "NO", "BurnedInAnnotation": "NO"}, False),
-        ({"DeidentificationMethodCodeSequence": Sequence([scanner(CodeValue="113101")])}, True),
-        ({"DeidentificationMethodCodeSequence": Sequence([scanner(CodeValue="113100")])}, False),
-    ],
-)
-def test_what_counts_as_de_identified(tags, clean):
-    assert says_clean(scanner(**tags)) is clean
-
-
-def test_secondary_captures_are_refused(tmp_path):
-    assert is_secondary_capture(scanner(SOPClassUID="1.2.840.10008.5.1.4.1.1.7.4"))
-    assert is_secondary_capture(scanner(ConversionType="WSD"))
-    assert not is_secondary_capture(scanner(SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.4"))
-    known = scanner(SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Manufacturer="Philips", ManufacturerModelName="EPIQ 5")
-    with pytest.raises(DataError, match="is a secondary capture"):
-        strips_to_blank(known, ClipOptions(8), tmp_path)
-    assert strips_to_blank(known, ClipOptions(8, keep_overlay=True), tmp_path) == ()
-
-
-def read(path, **options):
-    (clip,) = read_dicom(path, ClipOptions(100, **options))
-    return clip
-
-
-def test_a_known_scanner_is_blanked_and_an_unknown_one_refused(tmp_path, rng):
-    frames = rng.integers(40, 256, (3, 100, 100), dtype=np.uint8)
-    tags = {"PatientIdentityRemoved": "NO", "Manufacturer": "SIEMENS", "ManufacturerModelName": "S2000"}
-    path = write_cine(tmp_path / "a.dcm", frames, **tags)
-    seen = read(path).frames
-    assert not seen[:, :8, :40].any() and seen[:, :8, 45:].any() and np.array_equal(seen[:, 12:], frames[:, 12:])
-    path = write_cine(tmp_path / "b.dcm", frames, **tags | {"ManufacturerModelName": "S3000"})
-    with pytest.raises(DataError, match=r"b\.dcm: comes from a scanner .*--blank-top 10%, .*--keep-overlay") as caught:
-        read(path)
-    assert "S3000" not in str(caught.value)
-    assert not read(path, blank_top=0.2).frames[:, :20].any()
-    kept = read(path, keep_overlay=True)
-    assert np.array_equal(kept.frames, frames)
-    assert any("may show text" in note for note in kept.notes)
 
 
 def test_the_import_says_where_names_and_salt_are(secret_cine, tmp_path):

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from uscl.data.dataset import Dataset, open_dataset
-from uscl.data.ingest.clips import ImportSummary, Progress
+from uscl.data.ingest.clips import ImportSummary
 from uscl.data.ingest.grouping import join_groups
+from uscl.data.ingest.progress import Progress
 from uscl.data.schema import RATING_COLUMNS, CaseEntry, ClipEntry, DatasetIndex
 from uscl.data.splits import check_given_splits
 from uscl.data.wording import counted, listed

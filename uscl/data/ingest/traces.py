@@ -149,7 +149,7 @@ def _video_traces(path: Path) -> Iterator[Trace]:
             keys = Counter(key for key in container.metadata if key.lower() not in _TECHNICAL_TAGS)
             for stream in container.streams:
                 keys.update(key for key in stream.metadata if key.lower() not in _TECHNICAL_TAGS)
-            others = Counter(stream.type for stream in container.streams if stream.type != "video")
+            others = Counter(str(stream.type) for stream in container.streams if stream.type != "video")
     except (av.FFmpegError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a video ({type(error).__name__})") from error
     if keys:
