@@ -55,7 +55,7 @@ def kidneyus_command(
 
         if strict and skip_unreadable:
             raise click.UsageError("--strict stops at a file that --skip-unreadable leaves out: give one of them")
-        options = {"size": size, "name": name, "strict": strict, "progress": make_progress()}
+        options: dict[str, Any] = {"size": size, "name": name, "strict": strict, "progress": make_progress()}
         summary = import_kidneyus(folder, out, majority=consensus is not None, **options)
         problems = problem_lines(summary.bad, summary.files, "image")
         finish(out, summary.remarks, problems, skip_unreadable=skip_unreadable)
