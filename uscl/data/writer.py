@@ -197,11 +197,6 @@ class DatasetWriter:
         packed = (np.packbits(known), np.packbits(sector))
         self._planes.append([pa.array([part.tobytes()], pa.large_binary()) for part in (image, planes, *packed)])
 
-    def amend_clip(self, clip: str, *, group: str, note: str) -> None:
-        """Say of a clip already added what only all clips together show: another group, one more note."""
-        row = next(row for row in self._clips if row["clip"] == clip)
-        row |= {"group": group or row["group"], "note": "; ".join(filter(None, (row["note"], note)))}
-
     def add_file(self, name: str, content: bytes) -> None:
         """Store a further file beside the others (`truth.parquet`); it is hashed like them."""
         self._claim("file", name)

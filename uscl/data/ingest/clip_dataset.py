@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from uscl.data.ingest.assembly import FrameFile
@@ -66,7 +67,7 @@ def write_clips(
         unknown = patient.startswith(UNKNOWN_PATIENT)
         remarks["patient unknown: each such clip counts as a patient of its own"] += unknown
     total = counted(len(ties), "clip")
-    told = tuple(f"{count} of {total}: {text}" for text, count in remarks.items() if count)
+    told = tuple(f"{count} of {total}: {text}" for text, count in _by_kind(remarks) if count)
     names = tuple((clip, source.path) for clip, source, _ in _clips(parts, sources))
     return WrittenClips(len(ties), row, told, names)
 
@@ -123,3 +124,12 @@ def _copy_remarks(clips: Sequence[str], found: Sequence[SameRecording]) -> Itera
             example = min(pairs, key=lambda pair: pair.second)
             named = f"{clips[example.second]} of {clips[example.first]}"
             yield f"{what} ({named}): kept in one group, so in one split", len(pairs)
+
+
+def _by_kind(remarks: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """Remarks that differ in numbers only are one, with N for the numbers: `colour (Doppler?) in N of N frames`."""
+    kinds: dict[str, list[str]] = {}
+    for text in remarks:
+        kinds.setdefault(re.sub(r"\d+", "N", text), []).append(text)
+    for kind, texts in kinds.items():
+        yield texts[0] if len(texts) == 1 else kind, sum(remarks[text] for text in texts)
