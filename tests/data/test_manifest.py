@@ -5,6 +5,8 @@ import csv
 import numpy as np
 import pytest
 from clip_files import speckle, write_video
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from uscl.cli.main import main
@@ -266,3 +268,21 @@ def test_the_command(files, tmp_path, capsys, monkeypatch):
     assert caught.value.code == 1
     assert "2 clips, 12 frames; 3 labelled images (nerve, vessel)" in said.out
     assert "no such file below the manifest's folder (line 7) (stills/none.png)" in said.err
+
+
+CELLS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
+    ["videos/a.avi", "masks/t.png", "1", "p", '"', ""]
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.lists(CELLS, min_size=1, max_size=10), max_size=4), headed=st.booleans())
+def test_whatever_a_table_holds_is_read_or_refused_in_one_line(files, rows, headed):
+    lines = [",".join(cells) for cells in rows]
+    path = write(files, *([HEADER] if headed else []), *lines, name="any.csv")
+    try:
+        manifest = read_manifest(path)
+    except DataError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert manifest.rows
