@@ -15,6 +15,8 @@ SEEDS = ("seed.pretrain", "seed.finetune", "labels.draw")
 NOT_APPLICABLE = "-"
 
 _SHOWN = 4
+_LONG = 10
+"""Characters of a number beyond which a table shows six digits of it."""
 
 RowKey: TypeAlias = tuple[str, ...]
 """The settings of a row as the table prints them."""
@@ -43,7 +45,11 @@ def shown(settings: Mapping[str, Any], name: str) -> str:
     if name.startswith("temporal.") and name != "temporal.polarity" and settings.get("temporal.polarity") == "none":
         return NOT_APPLICABLE
     value = settings.get(name, NOT_APPLICABLE)
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return value
+    text = json.dumps(value)
+    # a search proposes numbers of 17 digits
+    return f"{value:.6g}" if isinstance(value, float) and len(text) > _LONG else text
 
 
 def row_label(cell: RowCell) -> str:
