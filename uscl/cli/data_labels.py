@@ -163,14 +163,8 @@ def nnunet_command(
         refuse_existing(out)
         found = read_nnunet_folder(folder, channel=channel)
         table = read_table(csv_path) if csv_path else None
-        options: dict[str, Any] = {
-            "class_map": found.class_map,
-            "size": size,
-            "table": table,
-            "name": name,
-            "licence": licence,
-        }
         naming, said = chosen_naming(out, given)
+        options: dict[str, Any] = {"class_map": found.class_map, "size": size, "table": table, "name": name}
         options |= {"licence": licence, "rules": rules_of(given), "strict": strict, "naming": naming}
         summary = import_pictures(found.pictures, folder, out, progress=make_progress(), **options)
         problems = problem_lines(summary.bad, summary.files, "image")

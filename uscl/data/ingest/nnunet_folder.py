@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uscl.data.ingest.found import find_files
 from uscl.data.ingest.label_volumes import VOLUME_SUFFIXES
 from uscl.data.ingest.mask_layout import Picture, case_name, listed_problems
 from uscl.data.ingest.mask_values import MaskFile
@@ -151,7 +152,7 @@ def _labels(home: Path, ending: str) -> dict[str, Path]:
 def _files(home: Path, ending: str) -> list[Path]:
     if not home.is_dir():
         return []
-    return sorted(path for path in home.iterdir() if path.name.endswith(ending) and path.name[0] != ".")
+    return [path for path in find_files(home).files if path.parent == home and path.name.endswith(ending)]
 
 
 def _check_partners(found: Mapping[str, Path], labels: Mapping[str, Path], *, images: Path, needed: bool) -> None:
