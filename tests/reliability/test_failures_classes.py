@@ -132,7 +132,9 @@ def test_a_new_start_tries_again_what_failed_and_skip_failed_does_not(tmp_path):
     assert again(plan, skip=False) == ([waiting] * 4 + [done] * 2, [])
     states, lines = again(plan, skip=True)
     assert states == [held] * 4 + [done] * 2, "three stand on the encoder that failed"
-    assert lines == ["--skip-failed: 2 cells failed in an earlier start and are not tried again"]
+    assert lines == [
+        "--skip-failed: 2 cells are not tried again after an earlier failure, nor what stands on the same stage"
+    ]
 
 
 def test_skip_failed_tries_again_what_died_once_or_was_fixed_since(tmp_path):

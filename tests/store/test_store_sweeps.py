@@ -4,6 +4,7 @@ import errno
 import logging
 import math
 import os
+import re
 
 import pytest
 
@@ -199,6 +200,12 @@ def test_a_number_or_the_start_of_an_id(text, number):
     assert find_cell(CELLS, text).number == number
 
 
+def test_two_ids_that_begin_alike():
+    cells = (cell(1, "12ab" * 16), cell(2, "12ac" * 16))
+    with pytest.raises(SpecError, match=re.escape("cell '12a' could be any of 2: 1 (12ab12a), 2 (12ac12a); give more")):
+        find_cell(cells, "12a")
+
+
 def test_a_number_comes_before_an_id():
     cells = (*CELLS, cell(12, "00" * 32))
     assert find_cell(cells, "12").number == 12
@@ -209,7 +216,7 @@ def test_a_number_comes_before_an_id():
     [
         ("99", "no cell '99': give a number that `uscl check` prints or the start of an id (numbers go from 1 to 30)"),
         ("", "no cell '': give a number that `uscl check` prints or the start of an id (numbers go from 1 to 30)"),
-        ("12", "cell '12' could be any of 2: 1 (12ab12), 2 (12cd12); give more digits or the number"),
+        ("12", "no cell '12': give a number that `uscl check` prints or the start of an id (numbers go from 1 to 30)"),
     ],
 )
 def test_no_cell_or_several(text, message):

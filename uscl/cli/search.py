@@ -66,6 +66,10 @@ def figures(sweep: str, target: Path, *, store: Path) -> None:
         click.echo(f"wrote {target / name}")
     if not drawn:
         click.echo("no proposal is complete yet: nothing to draw")
+    elif "search_importance.png" not in drawn:
+        from uscl.sweep.search_export import LEAST
+
+        click.echo(f"no importance: it needs {LEAST} complete proposals")
 
 
 def results_of(sweep: str, store: Path) -> SearchResults:

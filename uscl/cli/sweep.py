@@ -28,6 +28,7 @@ from uscl.store.stages import StageStore
 from uscl.store.sweeps import SweepFolder
 from uscl.sweep.board import duration
 from uscl.sweep.editions import edition_notes
+from uscl.sweep.failures import RETRIED
 from uscl.sweep.only import only
 from uscl.sweep.plan import SweepPlan, plan_sweep
 from uscl.sweep.proposals import grown
@@ -108,7 +109,9 @@ def _run(study: Study, options: RunOptions, *, mirrored: bool) -> int:
 
 
 def _as_run(study: Study, outcome: StudyOutcome) -> Study:
-    """The study with the cells that a search has proposed by now."""
+    """The study with the cells that a search has proposed by now; of grids as it is."""
+    if all(plan.spec.search is None for plan in study.plans):
+        return study
     return study_of([grown(p, held=stands.held) for p, stands in zip(study.plans, outcome.sweeps, strict=True)])
 
 
@@ -239,11 +242,13 @@ def _print_rest(plan: SweepPlan, stands: SweepOutcome, console: Console) -> None
     numbers = {planned.plan.cell: planned.plan.number for planned in plan.cells}
     for cell, failed in stands.failed.items():
         first = failed.message.splitlines()[0][:200] if failed.message else ""
-        where = f"uscl logs {plan.identity} {numbers[cell]}"
+        # a process that was killed says nothing in its log
+        told = "why" if failed.failure in RETRIED else "logs"
+        where = f"uscl {told} {plan.identity} {numbers[cell]}"
         _say(console, f"cell {numbers[cell]} failed ({failed.failure}): {first}; {where}")
     others = [str(numbers[cell]) for cell in stands.held if cell not in stands.failed]
     if others:
-        _say(console, f"held back, because a stage they need failed: cells {', '.join(others)}")
+        _say(console, f"held back, because they or a stage they need failed: cells {', '.join(others)}")
     if stands.left:
         saved = f", {len(stands.saved)} of them with saved progress" if stands.saved else ""
         _say(console, f"{len(stands.left)} cells are left{saved}; the same command goes on")

@@ -68,10 +68,14 @@ def ui(sweep: str | None, store: StoreRoot, port: int) -> None:
         _print_links(location.uri, synced)
         return
     port = free_port(port)
-    with serving(location, port=port) as server:
-        _print_links(f"http://{HOST}:{port}", synced)
-        click.echo("Ctrl-C ends it.")
-        server.wait()
+    click.echo("starting MLflow's server", err=True)
+    try:
+        with serving(location, port=port) as server:
+            _print_links(f"http://{HOST}:{port}", synced)
+            click.echo("Ctrl-C ends it.")
+            server.wait()
+    except KeyboardInterrupt:
+        click.echo("stopped")
 
 
 def free_port(first: int) -> int:
@@ -104,8 +108,6 @@ def serving(location: Location, *, port: int) -> Iterator[subprocess.Popen[bytes
         try:
             _await_answer(server, port, said)
             yield server
-        except KeyboardInterrupt:
-            click.echo("stopped")
         finally:
             signal.signal(signal.SIGTERM, before)
             _end(server)

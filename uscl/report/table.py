@@ -152,7 +152,7 @@ def _entry(cells: Sequence[CellPlan] | None, value: str, records: Mapping[str, C
     results = [records[cell.cell].result if cell.cell in records else None for cell in cells]
     done = [result for result in results if result is not None and result.outcome is Outcome.DONE]
     values = [result.metrics[value] for result in done if math.isfinite(result.metrics.get(value, math.nan))]
-    marks = COLLAPSED * any("collapsed" in result.flags for result in done)
+    marks = COLLAPSED * bool(values) * any("collapsed" in result.flags for result in done)
     marks += DIVERGED * any(result is not None and result.outcome is Outcome.DIVERGED for result in results)
     marks += PARTIAL * any(result is None for result in results)
     mean = math.fsum(values) / len(values) if values else math.nan

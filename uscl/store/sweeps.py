@@ -34,6 +34,7 @@ from uscl.store.strict_json import decode_json, encode_json
 # Not the path of the data: a dataset that was moved, or a store seen from another host, is the same by its fingerprint.
 _ABOUT = ("recipe", "dataset_fingerprint")
 _SHOWN = 10
+_ID_DIGITS = 4
 
 log = logging.getLogger(__name__)
 
@@ -316,10 +317,13 @@ def list_sweeps(root: str | StoreRoot) -> tuple[SweepFolder, ...]:
 def find_cell(cells: Sequence[CellPlan], text: str) -> CellPlan:
     """The cell meant by a number, as `uscl check` prints it, or by the first digits of its id; a number comes first.
 
-    SpecError where no cell or more than one is meant.
+    A number of up to three digits is never the start of an id: a slip would mean another cell. SpecError where no cell
+    or more than one is meant.
     """
+    is_number = text.isdecimal() and len(text) < _ID_DIGITS
     numbered = [cell for cell in cells if text.isdecimal() and cell.number == int(text)]
-    found = numbered or [cell for cell in cells if text and cell.cell.startswith(text.lower())]
+    begun = [cell for cell in cells if text and not is_number and cell.cell.startswith(text.lower())]
+    found = numbered or begun
     if len(found) == 1:
         return found[0]
     if not found:

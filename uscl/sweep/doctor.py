@@ -241,7 +241,14 @@ def examine_cluster(
     try:
         found = reachable_address(address)
     except ClusterError as error:
-        return [Finding(Level.STOP, "ray", str(error), "the sweep would say the same")], []
+        return [
+            Finding(
+                Level.STOP,
+                "ray",
+                str(error),
+                "start Ray there (`ray start --head`), or give the address of one that runs",
+            )
+        ], []
     findings = [Finding(Level.FINE, "ray", f"{found.host_port} answers as Ray"), judge_token(found, token_source())]
     quiet_environment()
     found.enter()
@@ -252,7 +259,10 @@ def examine_cluster(
         connect(ray, found)
         judged = look_at_nodes(ray, store_root=store_root, needs=Needs(versions(), datasets), seen=nodes.append)
     except (ClusterError, StoreError) as error:
-        return [*findings, Finding(Level.STOP, "ray", str(error), "the sweep would say the same")], nodes
+        return [
+            *findings,
+            Finding(Level.STOP, "ray", str(error), "mend it: a sweep would stop there too"),
+        ], nodes
     finally:
         ray.shutdown()
     return [*findings, *(finding for of_node in judged.values() for finding in of_node)], nodes

@@ -101,6 +101,10 @@ def run_study(
     idle = not is_unfinished(study)
     if idle and all(knows(plan) for plan in study.plans):
         return _nothing_done(study)
+    if options.skip_failed and not idle:
+        skipped = _all_skipped(study, say)
+        if skipped is not None:
+            return skipped
     site = None
     if not idle:
         site = find_site(
@@ -180,6 +184,25 @@ def _not_begun(study: Study, requests: StopRequests, *, seconds: float) -> Study
         finished = tuple(cell for cell, state in cells.items() if state is CellState.FINISHED)
         sweeps.append(SweepOutcome(finished, {}, (), tuple(cell for cell in cells if cell not in finished)))
     return StudyOutcome(tuple(sweeps), {}, seconds, requests.exit_code, requests.hard, requests.by)
+
+
+def _all_skipped(study: Study, say: Say) -> StudyOutcome | None:
+    """The outcome where all that is left failed in an earlier start, so that no Ray is needed; else None."""
+    queue, said = queue_of(study), list[str]()
+    queue.hold(failed_links(study, said.append))
+    states = {cell.key: queue.state(cell.key) for cell in study.cells}
+    if CellState.WAITING in states.values() or any(plan.spec.search is not None for plan in study.plans):
+        return None
+    for line in said:
+        say(line)
+    sweeps = []
+    for plan in study.plans:
+        ids = {cell.declared[plan.identity].cell: states[cell.key] for cell in study.cells_of(plan)}
+        finished, held = (
+            tuple(i for i, s in ids.items() if (s is CellState.FINISHED) is done) for done in (True, False)
+        )
+        sweeps.append(SweepOutcome(finished, {}, held, ()))
+    return StudyOutcome(tuple(sweeps), exit_code=1)
 
 
 def _nothing_done(study: Study) -> StudyOutcome:

@@ -33,7 +33,8 @@ def failed_links(study: Study, say: Callable[[str], None]) -> set[str]:
                 links.add(_link(cell, record))
                 cells.add(cell.key)
     if cells:
-        say(f"--skip-failed: {len(cells)} cells failed in an earlier start and are not tried again")
+        counted = "1 cell is" if len(cells) == 1 else f"{len(cells)} cells are"
+        say(f"--skip-failed: {counted} not tried again after an earlier failure, nor what stands on the same stage")
     return links
 
 
