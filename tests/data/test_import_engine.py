@@ -252,7 +252,7 @@ COMMAND = "import sys; from uscl.cli.main import main; sys.argv[0] = 'uscl'; mai
 
 
 def start_import(folder, out, *more):
-    words = ["data", "import", "clips", str(folder), str(out), "--size", "32", "--workers", "2", *more]
+    words = ["data", "import", "clips", str(folder), str(out), "--size", "32", "--workers", "2", "--keep-names", *more]
     return subprocess.Popen([sys.executable, "-c", COMMAND, *words], stderr=subprocess.PIPE, text=True)
 
 

@@ -152,7 +152,7 @@ def test_the_sector_of_the_small_cine_is_its_fan():
 @pytest.mark.slow
 def test_the_large_cine_has_the_counted_marks_in_its_region():
     """data-formats.md 2.4: 205 static bright pixels inside the region box."""
-    frames = np.stack([frame.image for frame in dicom_frames(cine("color3d_jpeg_baseline.dcm"))])
+    frames = np.stack([frame.image for frame in dicom_frames(Path(cine("color3d_jpeg_baseline.dcm")))])
     box = frames[:, 31:415, 84:596]
     assert static_marks(box.max(0), box.min(0), moving_frames=113).sum() == 205
     seen = collected(np.ascontiguousarray(box), ClipOptions(512), size=512)
