@@ -80,6 +80,7 @@ def write_dicom(path: Path, frames: np.ndarray) -> None:
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     header.SOPClassUID, header.SOPInstanceUID, header.Modality = "1.2.840.10008.5.1.4.1.1.3.1", "1.2.3", "US"
+    header.PatientIdentityRemoved = "YES"
     header.Rows, header.Columns, header.NumberOfFrames, header.FrameTime = *frames.shape[1:], len(frames), 33.3
     header.SamplesPerPixel, header.PhotometricInterpretation, header.PixelRepresentation = 1, "MONOCHROME2", 0
     header.BitsAllocated, header.BitsStored, header.HighBit = 8, 8, 7
