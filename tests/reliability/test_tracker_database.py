@@ -267,16 +267,3 @@ def test_guard_removed_points_are_shown_twice(sweep, alone, monkeypatch):
         check(sweep, alone, warned=0)
     histories = [points for _, run in dump(sweep.uri, sweep.name)[0] for points in run["metrics"].values()]
     assert any(len(points) > len({step for step, *_ in points}) for points in histories)
-
-
-def test_guard_removed_a_deleted_run_stays_away(sweep, alone, monkeypatch):
-    """Without the fresh look at the end, what somebody deleted is missing."""
-    attempt = mirror_module.Mirror._attempt
-    monkeypatch.setattr(mirror_module.Mirror, "_attempt", lambda self, *, final: attempt(self, final=False))
-    begin(sweep, 6)
-    client = client_of(sweep.uri)
-    gone = next(run for run in runs_of(client, sweep.name) if run.info.status == "FINISHED")
-    client.delete_run(gone.info.run_id)
-    with pytest.raises(AssertionError):
-        check(sweep, alone, warned=0)
-    assert len(runs_of(client, sweep.name)) < 7
