@@ -248,7 +248,10 @@ def test_clip_names_never_clash():
     ]
 
 
-COMMAND = "import sys; from uscl.cli.main import main; sys.argv[0] = 'uscl'; main()"
+COMMAND = (
+    "import signal, sys; from uscl.cli.main import main; sys.argv[0] = 'uscl';"
+    "signal.signal(signal.SIGINT, signal.default_int_handler); main()"  # a background job's tests inherit it ignored
+)
 
 
 def start_import(folder, out, *more):
